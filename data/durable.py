@@ -1,0 +1,112 @@
+"""Files that are complete or absent: written under a temporary name, fsynced, renamed, the folder fsynced.
+
+Temporary names start with `.tmp-`; every reader of a folder ignores them.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from data.errors import EnvironmentProblem
+
+TEMPORARY_PREFIX = ".tmp-"
+_ENVIRONMENT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`, atomically and durably."""
+    with writing_to(path.parent):
+        temporary = temporary_beside(path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_folder(path.parent)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Replace `path` by indented JSON with sorted keys: the same document gives the same bytes."""
+    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Make the folder `path` out of what `fill` writes into it; it appears complete, or not at all."""
+    with writing_to(path.parent):
+        temporary = temporary_beside(path)
+        temporary.mkdir()
+        try:
+            fill(temporary)
+            for file in sorted(temporary.rglob("*")):
+                _fsync_path(file)
+            _fsync_path(temporary)
+            if path.exists():
+                replaced = temporary_beside(path)
+                path.rename(replaced)
+                temporary.rename(path)
+                shutil.rmtree(replaced)
+            else:
+                temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        fsync_folder(path.parent)
+
+
+def replace_link(link: Path, target: Path) -> None:
+    """Point the symbolic link `link` at `target` (relative to the link's folder), atomically."""
+    with writing_to(link.parent):
+        temporary = temporary_beside(link)
+        temporary.symlink_to(os.path.relpath(target, link.parent))
+        temporary.replace(link)
+        fsync_folder(link.parent)
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Create `folder`; turn a full disk or a read-only folder into an error that says so."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT_ERRNOS:
+            raise
+        free = shutil.disk_usage(_nearest_existing(folder)).free
+        raise EnvironmentProblem(
+            f"Cannot write to {folder}: {error.strerror} ({free:,} bytes are free there). Nothing incomplete was left "
+            "behind. Free some space or make the folder writable, or point `workdir` elsewhere, and run the same "
+            "command again."
+        ) from error
+
+
+def temporary_beside(path: Path) -> Path:
+    """A fresh temporary name in the folder of `path`."""
+    return path.parent / f"{TEMPORARY_PREFIX}{uuid4().hex}"
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    _fsync_path(folder)
+
+
+def _fsync_path(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _nearest_existing(folder: Path) -> Path:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder

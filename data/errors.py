@@ -1,0 +1,54 @@
+"""Every error a user can cause, and the exit code each one ends a job with.
+
+    PipelineError                 1   numbers that are not finite, or our own bug
+    +-- ConfigError               2   configuration or usage
+    +-- DataError                 3   preference data
+    +-- StoreError                4   store or checkpoint missing, incomplete, mismatched, corrupt
+    +-- GateError                 5   an evaluation gate failed
+    +-- EnvironmentProblem        6   disk, memory, device
+    +-- Interrupted              75   stopped by a signal with everything saved
+
+A message is one paragraph: what happened, where, why, and the command or key that fixes it.
+"""
+
+
+class PipelineError(Exception):
+    """Root of the tree; raised itself for numbers that are not finite."""
+
+    exit_code = 1
+
+
+class ConfigError(PipelineError):
+    """A configuration or command line that cannot be run."""
+
+    exit_code = 2
+
+
+class DataError(PipelineError):
+    """Preference data that cannot be used."""
+
+    exit_code = 3
+
+
+class StoreError(PipelineError):
+    """A store, run folder or checkpoint that is missing, incomplete, mismatched or corrupt."""
+
+    exit_code = 4
+
+
+class GateError(PipelineError):
+    """An evaluation that ran and did not pass."""
+
+    exit_code = 5
+
+
+class EnvironmentProblem(PipelineError):
+    """The machine cannot do it: disk, memory, device."""
+
+    exit_code = 6
+
+
+class Interrupted(PipelineError):
+    """A signal asked the job to stop and everything worth keeping has been saved."""
+
+    exit_code = 75

@@ -1,0 +1,151 @@
+"""The folder of prepared pairs: made once, loaded as long as what it was made from is the same.
+
+train.parquet dev.parquet eval.parquet   token pairs, a file a split
+rejects.parquet                          every row that is not used: where it stands and why
+tokenizer/                               the tokenizer, so that pairs and policy need no model folder
+pairs.json                               what they were made from, the coverage, the digest of each file
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.durable import write_bytes, write_folder, write_json
+from data.identity import file_digest
+from data.parquet import parquet_bytes
+from data.preparation import Coverage, PreparedPairs
+from data.schema import Rejection, Response, TokenPair
+from data.splits import Split
+
+logger = logging.getLogger(__name__)
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+_IDS, _MASK = pa.list_(pa.int32()), pa.list_(pa.bool_())
+PAIR_SCHEMA = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("location", pa.string()),
+        ("pair_key", pa.string()),
+        ("prompt_ids", _IDS),
+        ("chosen_ids", _IDS),
+        ("chosen_mask", _MASK),
+        ("rejected_ids", _IDS),
+        ("rejected_mask", _MASK),
+        ("truncated", pa.int64()),
+    ]
+)
+REJECT_SCHEMA = pa.schema(
+    [("row", pa.int64()), ("location", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class PairsFolder:
+    """Prepared pairs on disk."""
+
+    path: Path
+
+    @property
+    def tokenizer(self) -> Path:
+        """Folder of the tokenizer that made the pairs."""
+        return self.path / "tokenizer"
+
+    @property
+    def rejects(self) -> Path:
+        """Every row that is not used."""
+        return self.path / "rejects.parquet"
+
+    def origin(self) -> dict[str, Any] | None:
+        """What the pairs were made from, or None where nothing (whole) lies here."""
+        try:
+            document = json.loads((self.path / "pairs.json").read_text())
+            if all(file_digest(self.path / name) == digest for name, digest in document["files"].items()):
+                return dict(document["origin"])
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+        logger.warning("a file in %s is not the one that was written; the pairs are made again", self.path)
+        return None
+
+    def load(self) -> PreparedPairs:
+        """The pairs as they were written; call only where `origin()` is what is wanted."""
+        document = json.loads((self.path / "pairs.json").read_text())
+        splits = {split: _read_pairs(self.path / f"{split}.parquet") for split in SPLITS}
+        rejections = [Rejection(**row) for row in pq.read_table(self.rejects).to_pylist()]
+        return PreparedPairs(splits, rejections, Coverage(**document["coverage"]))
+
+    def write(self, prepared: PreparedPairs, origin: dict[str, Any], tokenizer: Any) -> None:
+        """Write everything; `pairs.json` comes last and vouches for the other files."""
+        tables = {f"{split}.parquet": _pair_table(prepared.splits[split]) for split in SPLITS}
+        tables["rejects.parquet"] = pa.Table.from_pylist(
+            [vars(rejection) for rejection in prepared.rejections], schema=REJECT_SCHEMA
+        )
+        for name, table in tables.items():
+            write_bytes(self.path / name, parquet_bytes(table))
+        write_folder(self.tokenizer, lambda folder: tokenizer.save_pretrained(folder))
+        write_json(
+            self.path / "pairs.json",
+            {
+                "origin": origin,
+                "coverage": prepared.coverage.document(),
+                "files": {name: file_digest(self.path / name) for name in tables},
+            },
+        )
+
+    def copy_tokenizer(self, folder: Path) -> None:
+        """Put the tokenizer's files into a model folder."""
+        for file in sorted(self.tokenizer.iterdir()):
+            shutil.copyfile(file, folder / file.name)
+
+
+def _pair_table(pairs: Sequence[TokenPair]) -> pa.Table:
+    columns = {
+        "row": [pair.row for pair in pairs],
+        "location": [pair.location for pair in pairs],
+        "pair_key": [pair.key for pair in pairs],
+        "prompt_ids": [pair.chosen.prompt_ids for pair in pairs],
+        "chosen_ids": [pair.chosen.ids for pair in pairs],
+        "chosen_mask": [pair.chosen.mask for pair in pairs],
+        "rejected_ids": [pair.rejected.ids for pair in pairs],
+        "rejected_mask": [pair.rejected.mask for pair in pairs],
+        "truncated": [pair.truncated for pair in pairs],
+    }
+    return pa.table(columns, schema=PAIR_SCHEMA)
+
+
+def _read_pairs(path: Path) -> list[TokenPair]:
+    table = pq.read_table(path, schema=PAIR_SCHEMA)
+    ids = {name: _arrays(table[name], np.int32) for name in ("prompt_ids", "chosen_ids", "rejected_ids")}
+    masks = {name: _arrays(table[name], np.bool_) for name in ("chosen_mask", "rejected_mask")}
+    columns = zip(
+        table["row"].to_pylist(),
+        table["location"].to_pylist(),
+        ids["prompt_ids"],
+        ids["chosen_ids"],
+        masks["chosen_mask"],
+        ids["rejected_ids"],
+        masks["rejected_mask"],
+        table["truncated"].to_pylist(),
+        strict=True,
+    )
+    return [
+        TokenPair(row, location, Response(prompt, chosen, chosen_mask), Response(prompt, rejected, rejected_mask), cut)
+        for row, location, prompt, chosen, chosen_mask, rejected, rejected_mask, cut in columns
+    ]
+
+
+def _arrays(column: pa.ChunkedArray, dtype: type[np.generic]) -> list[Any]:
+    """A list column as one array a row."""
+    combined = column.combine_chunks()
+    values = combined.values.to_numpy(zero_copy_only=False).astype(dtype)
+    offsets = combined.offsets.to_numpy()
+    return [values[start:stop] for start, stop in pairwise(offsets)]

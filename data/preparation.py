@@ -1,0 +1,181 @@
+"""Source rows to token pairs: read, judge, split, tokenise, and account for every row."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, count
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from data.canonical import BadRow, canonical_pair
+from data.errors import DataError
+from data.schema import PreferencePair, Rejection, SourceRow, TokenPair
+from data.settings import Settings
+from data.sources import Source, read_rows
+from data.splits import Split, normalised, split_of
+from data.tokenization import PairTokenizer
+
+logger = logging.getLogger(__name__)
+
+PREPARATION_VERSION = 1  # raised by hand when the same sources would give other pairs
+FEW_BAD_ROWS = 5  # `max_bad` is a share, and a share says nothing about a handful of rows
+SHOWN_REJECTS = 5
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) or value is None else [value]
+
+
+Sources = Annotated[list[Source], BeforeValidator(_as_list)]
+
+
+class DataConfig(Settings):
+    """Section `data`: which pairs, how they are split and cut."""
+
+    train: Sources = Field(min_length=1)
+    """File or Hub id with the preference pairs, or a list of them; a source is a name or {path, split}."""
+    eval: Sources | None = None
+    """Held-out pairs from their own file or split; none: `eval_fraction` cuts them from `train`."""
+    eval_fraction: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Share of first user turns held out by hash; 0.1 unless `eval` names a source; 0 holds nothing out."""
+    dev_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of first user turns kept for choices made during training; 0: none."""
+    max_length: int = Field(default=1024, ge=2)
+    """Most tokens of prompt and response together; longer responses lose their end."""
+    max_bad: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Share of rejected rows above which a job stops (where more than five are); 1: never."""
+
+    @model_validator(mode="after")
+    def _one_way_to_hold_out(self) -> "DataConfig":
+        if self.eval is not None and self.eval_fraction is not None:
+            raise ValueError("eval and eval_fraction both say what is held out; keep one of the two")
+        if self.held_out_fraction + self.dev_fraction >= 1.0:
+            raise ValueError("eval_fraction and dev_fraction together leave nothing to train on")
+        return self
+
+    @property
+    def held_out_fraction(self) -> float:
+        """The share of `train` that is held out."""
+        if self.eval is not None:
+            return 0.0
+        return 0.1 if self.eval_fraction is None else self.eval_fraction
+
+
+@dataclass
+class Coverage:
+    """What became of every row: read = used + rejected."""
+
+    read: int = 0
+    used: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    truncated: int = 0
+    """Pairs that truncation shortened."""
+    truncated_tokens: int = 0
+    seams_split: int = 0
+    """Responses tokenised apart from their prompt."""
+    splits: dict[str, int] = field(default_factory=dict)
+    overlap: int = 0
+    """Held-out pairs whose first user turn stands among the training pairs."""
+
+    def document(self) -> dict[str, Any]:
+        """As it stands in metrics.json and `--json`."""
+        return asdict(self)
+
+
+@dataclass
+class PreparedPairs:
+    """The pairs of each split, the rows that were refused, and the account of all rows."""
+
+    splits: dict[Split, list[TokenPair]]
+    rejections: list[Rejection]
+    coverage: Coverage
+
+    @property
+    def all(self) -> list[TokenPair]:
+        """The pairs of all splits."""
+        return [pair for split in ("train", "dev", "eval") for pair in self.splits[split]]
+
+
+def prepare(config: DataConfig, tokenizer: PairTokenizer, advance: Callable[[int], None]) -> PreparedPairs:
+    """Read, judge, split and tokenise all rows; `advance(n)` is told of every n rows read.
+
+    Raises:
+        DataError: a source cannot be read.
+    """
+    splits: dict[Split, list[TokenPair]] = {"train": [], "dev": [], "eval": []}
+    rejections: list[Rejection] = []
+    trained_turns: set[str] = set()
+    coverage = Coverage()
+    numbers = count()
+    for sources, held_out in ((config.train, False), (config.eval or [], True)):
+        rows = _numbered_rows(sources, numbers, advance)
+        for pair, outcome in tokenizer.tokenize(_canonical_pairs(rows, rejections)):
+            if isinstance(outcome, Rejection):
+                rejections.append(outcome)
+                continue
+            turn = normalised(pair.first_user_turn)
+            split = "eval" if held_out else split_of(turn, config.held_out_fraction, config.dev_fraction)
+            splits[split].append(outcome)
+            if split == "train":
+                trained_turns.add(turn)
+            elif split == "eval" and turn in trained_turns:
+                coverage.overlap += 1
+    coverage.read = next(numbers)
+    coverage.seams_split = tokenizer.seams_split
+    rejections.sort(key=lambda rejection: rejection.row)
+    _account(coverage, splits, rejections)
+    return PreparedPairs(splits, rejections, coverage)
+
+
+def check_usable(prepared: PreparedPairs, max_bad: float) -> None:
+    """Refuse data that nothing can be trained on, or of which too much is bad; warn of the rest.
+
+    Raises:
+        DataError: no training pairs, or more than `max_bad` of the rows (and more than five) rejected.
+    """
+    coverage, n_bad = prepared.coverage, len(prepared.rejections)
+    shown = "; ".join(f"{r.location} {r.reason} ({r.detail})" for r in prepared.rejections[:SHOWN_REJECTS])
+    reasons = ", ".join(f"{n} {reason}" for reason, n in coverage.rejected.items())
+    if n_bad > FEW_BAD_ROWS and n_bad > max_bad * coverage.read:
+        raise DataError(
+            f"{n_bad} of {coverage.read} rows are rejected ({reasons}), more than data.max_bad = {max_bad:g} allows. "
+            f"The first: {shown}. All of them stand in pairs/rejects.parquet in the work folder. Correct the rows, or "
+            "raise data.max_bad to go on without them."
+        )
+    if not prepared.splits["train"]:
+        raise DataError(
+            f"No training pairs are left of {coverage.read} rows read ({reasons or 'none rejected'}). Check "
+            f"data.train, data.eval_fraction and data.max_length.{' The first rejected: ' + shown if shown else ''}"
+        )
+    if n_bad:
+        logger.warning("%d of %d rows rejected (%s). The first: %s", n_bad, coverage.read, reasons, shown)
+    if coverage.overlap:
+        logger.warning("%d held-out pairs share their first user turn with training pairs", coverage.overlap)
+
+
+def _numbered_rows(
+    sources: Iterable[Source], numbers: Iterator[int], advance: Callable[[int], None]
+) -> Iterator[SourceRow]:
+    """The rows of all sources, numbered through."""
+    for row in chain.from_iterable(read_rows(source) for source in sources):
+        advance(1)
+        yield replace(row, number=next(numbers))
+
+
+def _canonical_pairs(rows: Iterable[SourceRow], rejections: list[Rejection]) -> Iterator[PreferencePair]:
+    """The rows that have a normal form; the others are added to `rejections`."""
+    for row in rows:
+        try:
+            yield canonical_pair(row)
+        except BadRow as bad:
+            rejections.append(bad.rejection(row.number, row.location))
+
+
+def _account(coverage: Coverage, splits: dict[Split, list[TokenPair]], rejections: list[Rejection]) -> None:
+    coverage.splits = {split: len(pairs) for split, pairs in splits.items()}
+    coverage.used = sum(coverage.splits.values())
+    coverage.rejected = dict(sorted(Counter(rejection.reason for rejection in rejections).items()))
+    cut = [pair.truncated for pairs in splits.values() for pair in pairs if pair.truncated]
+    coverage.truncated, coverage.truncated_tokens = len(cut), sum(cut)

@@ -1,0 +1,115 @@
+"""The records that travel through the pipeline, stated once.
+
+source row   {"prompt": ..., "chosen": ..., "rejected": ...}       text or messages, any file
+  |  canonical.py
+PreferencePair   prompt, chosen, rejected as messages              one meaning, whatever the source's form
+  |  tokenization.py
+TokenPair        prompt_ids  [P]        what the model reads
+                 chosen      [L+] ids + mask   what it is scored on (mask: which of these tokens count)
+                 rejected    [L-] ids + mask
+                 pair_key = sha256(chosen_key, rejected_key)       joined by key, never by position
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+from data.identity import Mask, TokenIds, pair_key, prompt_key, response_key
+
+
+class Message(NamedTuple):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """A row as read, and where it was read: `location` is `file:line` (or `file:row` where there are no lines)."""
+
+    number: int
+    location: str
+    content: object
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """A pair in its one normal form. Rows that came as plain text have one user and one assistant message."""
+
+    row: int
+    location: str
+    prompt: tuple[Message, ...]
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+
+    @property
+    def first_user_turn(self) -> str:
+        """What the held-out split is cut by: one question never stands on both sides of it."""
+        return next((m.content for m in self.prompt if m.role == "user"), self.prompt[0].content)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A row that is not used, why, and where it stands in the source."""
+
+    row: int
+    location: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, eq=False)  # compared by key, not array by array
+class Response:
+    """A response to a prompt in tokens: the unit that is scored, and scored once."""
+
+    prompt_ids: TokenIds
+    ids: TokenIds
+    mask: Mask
+
+    @cached_property
+    def key(self) -> str:
+        """Identity of this response under its prompt."""
+        return response_key(self.prompt_ids, self.ids, self.mask)
+
+    @property
+    def n_scored(self) -> int:
+        """Number of scored tokens, L."""
+        return int(self.mask.sum())
+
+    def __len__(self) -> int:
+        """Tokens the model reads: prompt and response."""
+        return len(self.prompt_ids) + len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenPair:
+    """A pair ready to be scored: two responses to one prompt."""
+
+    row: int
+    location: str
+    chosen: Response
+    rejected: Response
+    truncated: int = field(default=0)
+    """Tokens that truncation took off the two sides together."""
+
+    @cached_property
+    def prompt_key(self) -> str:
+        """Identity of the prompt's tokens."""
+        return prompt_key(self.chosen.prompt_ids)
+
+    @cached_property
+    def key(self) -> str:
+        """Identity of the pair."""
+        return pair_key(self.chosen.key, self.rejected.key)
+
+
+def unique_responses(pairs: Iterable[TokenPair]) -> list[Response]:
+    """The responses of these pairs, once each, in the order of their first appearance."""
+    unique: dict[str, Response] = {}
+    for pair in pairs:
+        unique.setdefault(pair.chosen.key, pair.chosen)
+        unique.setdefault(pair.rejected.key, pair.rejected)
+    return list(unique.values())

@@ -1,0 +1,143 @@
+"""Runs jobs: one of them or the chain, from parsed options to the document and the exit code."""
+
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.errors import PipelineError
+from pipeline.config import load_config
+from pipeline.console import error_line, set_up_logging
+from pipeline.control import ProcessControl
+from pipeline.inputs import Inputs
+from pipeline.jobs import CHAIN, JOBS
+from pipeline.summary import summary
+from stages.job import JobReport, Status
+
+logger = logging.getLogger(__name__)
+
+_STATUS_BY_EXIT_CODE: dict[int, Status] = {75: "interrupted"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every command takes."""
+
+    config: Path | None
+    assignments: Sequence[str]
+    json: bool
+    dry_run: bool
+    quiet: bool
+    verbosity: int
+
+
+def run_command(job: str, options: Options) -> int:
+    """Run a job, or `run` for the chain; prints its document or its summary, returns the exit code."""
+    started = time.perf_counter()
+    set_up_logging(-1 if options.quiet else options.verbosity)
+    document = _guarded(job, options, lambda: _dispatch(job, options))
+    document["seconds_total"] = round(time.perf_counter() - started, 3)
+    if options.json:
+        print(json.dumps(document, ensure_ascii=True, allow_nan=False))  # noqa: T201
+    elif document["exit_code"] in (0, 5):
+        text = summary(document)
+        if text and not options.quiet:
+            print(text)  # noqa: T201
+    if document["message"] is not None:
+        error_line(document["message"])
+    return int(document["exit_code"])
+
+
+def _dispatch(job: str, options: Options) -> dict[str, Any]:
+    control = ProcessControl(quiet=options.quiet)
+    control.listen()
+    inputs = Inputs(load_config(options.config, options.assignments), control, options.dry_run)
+    return _run_chain(inputs) if job == "run" else _run_job(job, inputs)
+
+
+def _run_job(job: str, inputs: Inputs) -> dict[str, Any]:
+    started = time.perf_counter()
+    report = JOBS[job](inputs)
+    if report.status == "dry_run":
+        report.details |= _estimate(inputs, report)
+    elif report.seconds > 0:
+        report.details |= {"device": _device_name()}
+    document = {**report.document(), "seconds_total": round(time.perf_counter() - started, 3)}
+    if report.seconds > 0:
+        inputs.workspace.write_job(document)
+    return document
+
+
+def _run_chain(inputs: Inputs) -> dict[str, Any]:
+    """The three jobs in order; the first that does not succeed is the last."""
+    documents: list[dict[str, Any]] = []
+    for job in CHAIN:
+        if inputs.dry_run and job == "eval" and documents[-1]["status"] == "dry_run":
+            break  # there is no policy yet to plan an evaluation of
+        documents.append(_run_job(job, inputs))
+    whole = JobReport("run", _chain_status(documents), documents[-1]["run"], pairs=documents[0]["pairs"])
+    for name in ("pairs_scored", "responses_scored", "tokens", "seconds"):
+        setattr(whole, name, sum(document[name] for document in documents))
+    whole.pairs_stored_before = documents[0]["pairs_stored_before"]
+    whole.exit_code, whole.message = documents[-1]["exit_code"], documents[-1]["message"]
+    for document in documents:
+        whole.outputs |= document["outputs"]
+    return {**whole.document(), "jobs": documents}
+
+
+def _chain_status(documents: Sequence[dict[str, Any]]) -> Status:
+    statuses = [document["status"] for document in documents]
+    if "failed" in statuses:
+        return "failed"
+    if "dry_run" in statuses:
+        return "dry_run"
+    return "nothing_to_do" if set(statuses) == {"nothing_to_do"} else "done"
+
+
+def _guarded(job: str, options: Options, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The job's document, or the document of its failure: user errors in one paragraph, a traceback for bugs."""
+    try:
+        return work()
+    except PipelineError as error:
+        if options.verbosity >= 2:
+            traceback.print_exc(file=sys.stderr)
+        status = _STATUS_BY_EXIT_CODE.get(error.exit_code, "failed")
+        return JobReport(job, status, exit_code=error.exit_code, message=str(error)).document()
+    except Exception as error:  # the last line of defence: even our own bug leaves one document
+        problem = _environment_problem(error)
+        if problem is not None:
+            return JobReport(job, "failed", exit_code=6, message=problem).document()
+        traceback.print_exc(file=sys.stderr)
+        message = (
+            f"This is a bug of the program, not yours: {type(error).__name__}: {error}. Please report the traceback."
+        )
+        return JobReport(job, "failed", exit_code=1, message=message).document()
+
+
+def _environment_problem(error: Exception) -> str | None:
+    """What to do where memory ran out; None for anything else."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return (
+            f"Memory ran out: {error}. Lower scoring.pack_tokens or data.max_length, use reference.dtype: bfloat16, or "
+            "take a larger device. What was finished is kept; the same command goes on from there."
+        )
+    return None
+
+
+def _estimate(inputs: Inputs, report: JobReport) -> dict[str, Any]:
+    """Seconds that a dry run foresees, from the rate of the last run on this device; nothing where there was none."""
+    last = inputs.workspace.last_job(report.job)
+    if last is None or not last.get("seconds") or last.get("device") != _device_name():
+        return {}
+    return {"seconds_estimated": round(report.tokens * last["seconds"] / max(1, last["tokens"]), 1)}
+
+
+def _device_name() -> str:
+    from stages.scoring.model import device_name
+
+    return device_name()

@@ -1,0 +1,112 @@
+"""The commands. Nothing heavy is imported here: help and usage errors answer at once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.version import __version__
+
+app = typer.Typer(
+    name="pipeline",
+    help="Preference optimisation in separate jobs: score the reference once, train only the policy, gate the result.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration file (YAML).", show_default=False)
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, for instance train.beta=0.05. Repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")]
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="More detail; twice: tracebacks too.")]
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def validate(
+    config: Config = None, set_: Set = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = 0
+) -> None:
+    """Check configuration and data: every row counted, used or rejected with its reason. Loads no model."""
+    _run("validate", config, set_, json, False, quiet, verbose)
+
+
+@app.command("precompute-ref")
+def precompute_ref(
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Job 1: score the frozen reference on every pair that the store does not have."""
+    _run("precompute-ref", config, set_, json, dry_run, quiet, verbose)
+
+
+@app.command()
+def train(
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Job 2: train the policy from stored reference log-probs; the reference is never loaded."""
+    _run("train", config, set_, json, dry_run, quiet, verbose)
+
+
+@app.command("eval")
+def evaluate(
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Job 3: reward accuracy on held-out pairs, and a verdict; exit code 5 where a gate fails."""
+    _run("eval", config, set_, json, dry_run, quiet, verbose)
+
+
+@app.command()
+def run(
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """The three jobs in order, skipping what is done."""
+    _run("run", config, set_, json, dry_run, quiet, verbose)
+
+
+def _run(
+    job: str, config: Path | None, assignments: list[str] | None, json: bool, dry_run: bool, quiet: bool, verbose: int
+) -> None:
+    from pipeline.chain import Options, run_command
+
+    raise typer.Exit(run_command(job, Options(config, assignments or [], json, dry_run, quiet, verbose)))

@@ -1,0 +1,146 @@
+"""The configuration: one YAML file, overridden by the environment, overridden by `--set`.
+
+All problems are collected and shown at once, each with the line of the file or the option that it came from.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+
+from data.errors import ConfigError
+from data.preparation import DataConfig
+from data.settings import Settings
+from data.store import StoreConfig
+from pipeline.yaml_source import Origins, load_yaml, parse_scalar
+from stages.evaluate import EvalConfig
+from stages.reference import ReferenceConfig
+from stages.scoring.config import Numerics, ScoringConfig
+from stages.training.config import TrainConfig
+
+ENVIRONMENT_PREFIX = "PIPELINE_"
+
+
+class PipelineConfig(Settings):
+    """Everything that can be configured."""
+
+    workdir: Path = Path("work")
+    """Folder for everything that is written, relative to the current folder."""
+    run: str | None = Field(default=None, coerce_numbers_to_str=True)
+    """Name of the run's folder; none: the first 12 hex digits of the run's identity."""
+    reference: ReferenceConfig
+    data: DataConfig
+    store: StoreConfig = Field(default_factory=StoreConfig)
+    scoring: ScoringConfig = Field(default_factory=ScoringConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    eval: EvalConfig = Field(default_factory=EvalConfig)
+
+    @field_validator("run")
+    @classmethod
+    def _plain_name(cls, run: str | None) -> str | None:
+        if run is not None and (not run or run.startswith(".") or Path(run).name != run):
+            raise ValueError(f"{run!r} is not a plain folder name")
+        return run
+
+    @property
+    def numerics(self) -> Numerics:
+        """What all jobs compute with."""
+        return Numerics(self.reference.dtype, self.scoring.pack_tokens)
+
+    def as_yaml(self) -> str:
+        """The resolved configuration as a file that can be run again."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(
+    file: Path | None, assignments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> PipelineConfig:
+    """Defaults < file < environment (`PIPELINE_TRAIN__BETA`) < `--set train.beta=0.05`.
+
+    Raises:
+        ConfigError: with every problem that was found.
+    """
+    document, origins = load_yaml(file) if file is not None else ({}, Origins())
+    for name, value in sorted((os.environ if environment is None else environment).items()):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+            _assign(document, origins, path, value, name)
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {assignment}: write it as --set key.subkey=value, for instance train.beta=0.05.")
+        _assign(document, origins, key.split("."), value, f"--set {key}")
+    try:
+        return PipelineConfig.model_validate(document)
+    except ValidationError as error:
+        problems = [_problem(detail, origins) for detail in error.errors()]
+        head = (
+            "The configuration has a problem"
+            if len(problems) == 1
+            else f"The configuration has {len(problems)} problems"
+        )
+        raise ConfigError("\n  ".join([f"{head}:", *problems])) from None
+
+
+def _assign(document: dict[str, Any], origins: Origins, path: list[str], value: str, origin: str) -> None:
+    """Put a value given as text where it belongs; a key that holds text takes it as it is written."""
+    target = document
+    for depth, key in enumerate(path[:-1]):
+        inner = target.get(key)
+        if inner is None:
+            inner = target[key] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{origin}: {'.'.join(path[: depth + 1])} is a value and has no keys of its own.")
+        target = inner
+    field = _field_at(path)
+    holds_text = field is not None and field.annotation in (str, str | None, Path)
+    target[path[-1]] = value if holds_text and value != "null" else parse_scalar(value, origin)
+    origins.note(tuple(path), origin)
+
+
+def _problem(detail: Any, origins: Origins) -> str:
+    """One line: where, which key, what is wrong, and what was probably meant."""
+    path = tuple(part for part in detail["loc"] if isinstance(part, str | int))
+    where = origins.of(path)
+    key = ".".join(map(str, path))
+    prefix = f"{where}: {key}" if where else key
+    if detail["type"] == "extra_forbidden":
+        return f"{prefix}: there is no such key{_did_you_mean(path)}"
+    if detail["type"] == "missing":
+        return f"{key}: required, and not given (in the file, or as --set {key}=...)"
+    message = detail["msg"].removeprefix("Value error, ")
+    given = detail.get("input")
+    shown = (
+        f" (got {given!r})" if isinstance(given, str | int | float | None) and detail["type"] != "value_error" else ""
+    )
+    return f"{prefix}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _did_you_mean(path: tuple[str | int, ...]) -> str:
+    section = _section_at(path[:-1])
+    if section is None:
+        return ""
+    known = list(section.model_fields)
+    close = difflib.get_close_matches(str(path[-1]), known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}"
+
+
+def _section_at(path: Sequence[str | int]) -> type[BaseModel] | None:
+    """The configuration class at this key."""
+    section: type[BaseModel] = PipelineConfig
+    for part in path:
+        field = section.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return None
+        section = field.annotation
+    return section
+
+
+def _field_at(path: Sequence[str]) -> FieldInfo | None:
+    section = _section_at(path[:-1])
+    return None if section is None else section.model_fields.get(path[-1])

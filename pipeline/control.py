@@ -1,0 +1,45 @@
+"""The hands of a job: its progress bars, and the signals that ask it to stop."""
+
+import os
+import signal
+from contextlib import AbstractContextManager
+from types import FrameType
+
+from pipeline.console import progress_bar
+from stages.job import Bar
+
+INTERRUPTED_TWICE = 130
+STDERR = 2  # the descriptor itself: a handler must not wait for anyone's buffer
+
+
+class ProcessControl:
+    """Control of the job that this process runs.
+
+    The first SIGTERM or SIGINT asks the job to save and stop (exit code 75). The second ends the process at once
+    (130): every file is complete or absent at any moment, so nothing is damaged by that.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._stop = False
+
+    def listen(self) -> None:
+        """Take the signals over."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def bar(self, label: str, pairs: int, stored: int = 0) -> AbstractContextManager[Bar]:
+        """A progress bar over `pairs` pairs (0: unknown), `stored` of which are there already."""
+        return progress_bar(label, pairs, stored, quiet=self._quiet)
+
+    def stop_requested(self) -> bool:
+        """Whether a signal came."""
+        return self._stop
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self._stop:
+            os.write(STDERR, f"{name} again: stopping at once\n".encode())
+            os._exit(INTERRUPTED_TWICE)
+        self._stop = True
+        os.write(STDERR, f"{name}: saving and stopping (once more stops at once)\n".encode())

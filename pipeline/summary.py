@@ -1,0 +1,69 @@
+"""A job's document as a few lines for people."""
+
+from typing import Any
+
+_METRIC_ROWS = (
+    ("ranking accuracy of the reference", "ref_ranking_accuracy"),
+    ("ranking accuracy of the policy", "ranking_accuracy"),
+    ("reward accuracy of the policy", "reward_accuracy"),
+)
+
+
+def summary(document: dict[str, Any]) -> str:
+    """The lines; empty where there is nothing to say."""
+    if document["job"] == "run":
+        return "\n".join(filter(None, (summary(job) for job in document["jobs"])))
+    if document["job"] == "eval" and "metrics" in document:
+        return _evaluation(document)
+    if document["job"] == "validate":
+        return _coverage(document["coverage"])
+    if document["status"] == "dry_run":
+        return _plan(document)
+    if document["status"] == "nothing_to_do":
+        return f"{document['job']}: nothing to do"
+    rate = f", {document['tokens'] / document['seconds']:,.0f} tokens/s" if document["seconds"] else ""
+    where = document["outputs"].get("policy") or document["outputs"].get("store", "")
+    return f"{document['job']}: {document['pairs']} pairs, {document['seconds']:.1f} s{rate}; {where}"
+
+
+def _plan(document: dict[str, Any]) -> str:
+    lines = [f"{document['job']} would read {document['tokens']:,} tokens of {document['pairs']} pairs"]
+    if document["job"] == "precompute-ref":
+        lines[0] += (
+            f": {document['pairs_stored_before']} pairs are stored, {document['pairs_scored']} are missing, "
+            f"{document['responses_scored']} responses have to be scored"
+        )
+    if "steps_total" in document:
+        lines[0] += f" in {document['steps_total']} steps"
+    if "seconds_estimated" in document:
+        lines.append(f"  about {document['seconds_estimated']:,.0f} s at the rate of the last run on this device")
+    if "disk_bytes" in document:
+        lines.append(f"  about {document['disk_bytes'] / 1e6:,.0f} MB of disk")
+    return "\n".join(lines)
+
+
+def _coverage(coverage: dict[str, Any]) -> str:
+    lines = [f"read {coverage['read']} rows, used {coverage['used']}, rejected {sum(coverage['rejected'].values())}"]
+    lines += [f"  {n:>6} {reason}" for reason, n in coverage["rejected"].items()]
+    lines.append("splits: " + ", ".join(f"{n} {split}" for split, n in coverage["splits"].items()))
+    if coverage["truncated"]:
+        lines.append(f"{coverage['truncated']} pairs truncated, by {coverage['truncated_tokens']} tokens")
+    return "\n".join(lines)
+
+
+def _evaluation(document: dict[str, Any]) -> str:
+    metrics, n = document["metrics"], document["n_pairs"]
+    lines = [f"{n} held-out pairs{'':<24}value   95 % interval"]
+    for label, name in _METRIC_ROWS:
+        value, low, high = (metrics[name + suffix] for suffix in ("", "_low", "_high"))
+        lines.append(f"  {label:<36}{value:>6.3f}   {low:.3f} to {high:.3f}")
+    lines.append(
+        f"  {'reward margin':<36}{metrics['reward_margin']:>+6.3f}   (median {metrics['reward_margin_median']:+.3f})"
+    )
+    lines.append(f"  {'loss':<36}{metrics['loss']:>6.3f}")
+    for gate in document["gates"]:
+        sign = ">=" if gate["kind"] == "min" else "<="
+        verdict = "passed" if gate["passed"] else "FAILED"
+        lines.append(f"gate {verdict}: {gate['measured_on']} = {gate['value']:.3f}, wanted {sign} {gate['limit']:g}")
+    lines += [f"{name}: {path}" for name, path in document["outputs"].items()]
+    return "\n".join(lines)

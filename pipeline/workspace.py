@@ -1,0 +1,62 @@
+"""Where things lie in the work folder. Names here are a contract: scripts outside the project rely on them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.durable import replace_link, write_json
+from data.identity import DigestMemo
+from data.pairs import PairsFolder
+from data.store import ReferenceStore, StoreConfig
+from stages.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The work folder."""
+
+    root: Path
+
+    @property
+    def pairs(self) -> PairsFolder:
+        """Token pairs, rejected rows, tokenizer."""
+        return PairsFolder(self.root / "pairs")
+
+    @property
+    def lock(self) -> Path:
+        """Which reference the configuration stands for."""
+        return self.root / "reference.lock"
+
+    @property
+    def runs(self) -> Path:
+        """Folders of the runs."""
+        return self.root / "runs"
+
+    @property
+    def digests(self) -> DigestMemo:
+        """Remembered digests of files."""
+        return DigestMemo(self.root / "digests.json")
+
+    def store(self, config: StoreConfig, reference_id: str) -> ReferenceStore:
+        """The rows of one reference in the configured store."""
+        return ReferenceStore(self.root / "store" if config.url is None else Path(config.url), reference_id)
+
+    def link_latest(self, run: RunFolder) -> None:
+        """`latest` is the run that was trained last."""
+        replace_link(self.root / "latest", run.path)
+
+    def link_passed(self, run: RunFolder) -> None:
+        """`passed` is the newest run whose gates passed."""
+        replace_link(self.root / "passed", run.path)
+
+    def write_job(self, document: dict[str, Any]) -> None:
+        """Keep the document of a job's last run that did something: dry runs tell time from its rate."""
+        write_json(self.root / "jobs" / f"{document['job']}.json", document)
+
+    def last_job(self, job: str) -> dict[str, Any] | None:
+        """The document of the job's last run."""
+        try:
+            return dict(json.loads((self.root / "jobs" / f"{job}.json").read_text()))
+        except (FileNotFoundError, ValueError):
+            return None

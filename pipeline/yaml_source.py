@@ -1,0 +1,101 @@
+"""YAML as people mean it: 5e-7 is a number, a key given twice is an error, and every value knows its line."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data.errors import ConfigError
+
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass
+class Origins:
+    """Where each key came from: `file.yaml:7`, `--set train.beta`, `PIPELINE_TRAIN__BETA`."""
+
+    _by_path: dict[KeyPath, str] = field(default_factory=dict)
+
+    def note(self, path: KeyPath, origin: str) -> None:
+        """Remember where the key came from; the latest origin counts."""
+        self._by_path[path] = origin
+
+    def of(self, path: KeyPath) -> str:
+        """Origin of the key, or of the nearest section around it; empty where nothing is known."""
+        while path and path not in self._by_path:
+            path = path[:-1]
+        return self._by_path.get(path, "")
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML with the numbers of YAML 1.2: 5e-7 is a float; 12:30, 0123 and 2025-11-21 stay text."""
+
+
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?(0|[1-9][0-9_]*)",
+    "tag:yaml.org,2002:float": (
+        r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+    ),
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (*_NUMBERS, "tag:yaml.org,2002:timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})$"), list("-+0123456789."))
+
+
+def load_yaml(file: Path) -> tuple[dict[str, Any], Origins]:
+    """The file's document, and the line of every key.
+
+    Raises:
+        ConfigError: it is absent, is not YAML, holds no mapping, or gives a key twice.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=_Loader)
+    except FileNotFoundError:
+        raise ConfigError(f"There is no configuration file {file}. Give its path with --config.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The configuration file {file} cannot be read: {error}.") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file}:{mark.line + 1}" if mark else str(file)
+        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}.") from error
+    origins = Origins()
+    if node is None:
+        return {}, origins
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{file} holds no keys. It should look like the smallest configuration in the README.")
+    _note_lines(node, (), file, origins)
+    return yaml.load(text, Loader=_Loader), origins  # noqa: S506 - a SafeLoader
+
+
+def parse_scalar(text: str, origin: str) -> Any:
+    """A value given on the command line or in the environment, read as YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: {text!r} is not a YAML value: {error}.") from error
+
+
+def _note_lines(node: yaml.Node, path: KeyPath, file: Path, origins: Origins) -> None:
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            origins.note((*path, index), f"{file}:{item.start_mark.line + 1}")
+            _note_lines(item, (*path, index), file, origins)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if key.value in seen:
+            name = ".".join(map(str, (*path, key.value)))
+            raise ConfigError(
+                f"{file}:{line}: {name} is given twice, first in line {seen[key.value]}. Keep one of them."
+            )
+        seen[key.value] = line
+        origins.note((*path, key.value), f"{file}:{line}")
+        _note_lines(value, (*path, key.value), file, origins)

@@ -1,0 +1,1 @@
+"""What costs accelerator time: scoring the reference, training the policy, evaluating it."""

@@ -1,0 +1,105 @@
+"""The folder of one training run: what run it holds, whether it is finished, and who may write into it.
+
+run.json          what the run's identity is made of
+config.yaml       the resolved configuration (written by the caller, before work starts)
+metrics.jsonl     one JSON object an optimiser step
+checkpoints/      resumable state
+policy/           the trained model; it appears complete, and its presence means that training is finished
+eval/             metrics.json, pairs.parquet
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.durable import write_json
+from data.errors import ConfigError, StoreError
+from data.identity import document_key, set_key
+from data.schema import TokenPair
+from stages.reference import field_diff
+from stages.training.config import TrainConfig
+
+
+def run_document(
+    train: TrainConfig, pairs: Sequence[TokenPair], reference_id: str, start_policy: str | None
+) -> dict[str, Any]:
+    """What a run is: training section, pairs, reference, start policy (an identity as the reference's)."""
+    return {
+        "train": train.identity(),
+        "pairs": set_key(pair.key for pair in pairs),
+        "n_pairs": len(pairs),
+        "reference_id": reference_id,
+        "start_policy": start_policy,
+    }
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk."""
+
+    path: Path
+
+    @property
+    def policy(self) -> Path:
+        """The trained model."""
+        return self.path / "policy"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training has finished."""
+        return (self.policy / "config.json").is_file()
+
+    @property
+    def identity(self) -> str:
+        """sha256 of what the folder says it holds."""
+        return document_key(self.document())
+
+    def document(self) -> dict[str, Any] | None:
+        """What run the folder holds, or None where it holds none."""
+        try:
+            return dict(json.loads((self.path / "run.json").read_text()))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StoreError(
+                f"{self.path / 'run.json'} is not JSON ({error}), so it cannot be told which run this folder holds. "
+                "Move the folder away and train again."
+            ) from error
+
+    def holds(self, document: dict[str, Any]) -> bool:
+        """Whether the folder holds this run; a start policy that is out of reach is not compared."""
+        held = self.document()
+        if held is not None and document["start_policy"] is None:
+            document = {**document, "start_policy": held["start_policy"]}
+        return held == document
+
+    def claim(self, document: dict[str, Any]) -> None:
+        """Take the folder for this run, or find that it is this run's already.
+
+        Raises:
+            ConfigError: it holds another run.
+        """
+        held = self.document()
+        if held is None:
+            write_json(self.path / "run.json", document)
+        elif not self.holds(document):
+            raise ConfigError(
+                f"The run folder {self.path} holds another run, which differs in: "
+                f"{'; '.join(field_diff(held, document))}. Name this one otherwise (--set run=NAME), or move "
+                "the folder away."
+            )
+
+
+def find_run(runs: Path, name: str | None, document: dict[str, Any]) -> RunFolder:
+    """The folder of this run: by the name given, otherwise by the first 12 hex digits of its identity.
+
+    Where the start policy is out of reach (None in the document), a run that agrees in all else is this run.
+    """
+    if name is None and document["start_policy"] is None:
+        for path in sorted(runs.glob("*/run.json")):
+            run = RunFolder(path.parent)
+            if run.holds(document):
+                return run
+    return RunFolder(runs / (name or document_key(document)[:12]))

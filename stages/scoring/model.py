@@ -1,0 +1,94 @@
+"""Loads a causal language model the same way in every job: one dtype policy, no dropout, no cache."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from data.errors import ConfigError, DataError, EnvironmentProblem
+from data.schema import Response
+
+logger = logging.getLogger(__name__)
+
+disable_progress_bar()  # transformers' own bars: the jobs have theirs
+
+
+def device() -> torch.device:
+    """Where this process computes: the first visible GPU, otherwise the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name() -> str:
+    """The device as people call it."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def load_model(folder: Path, dtype: str) -> PreTrainedModel:
+    """The model in `folder`, in `dtype`, on this process's device, in eval mode.
+
+    Eval mode is for good, in training too: dropout off is what makes training and scoring the same function.
+
+    Raises:
+        ConfigError: the weights do not fit the configuration. EnvironmentProblem: no memory for them.
+    """
+    # from_pretrained(dtype=...), never .to(dtype): the latter also casts rotary frequencies.
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+        model: PreTrainedModel = loaded[0]
+        model.to(device())  # type: ignore[arg-type]  # transformers annotates this method for tensors
+    except torch.OutOfMemoryError as error:
+        raise EnvironmentProblem(
+            f"The model {folder} does not fit into the memory of {device_name()} in {dtype}. Use reference.dtype: "
+            "bfloat16, or a larger device."
+        ) from error
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ConfigError(
+            f"The model {folder} cannot be loaded: {type(error).__name__}: {error} A causal language model with "
+            "safetensors weights is needed, of an architecture that the installed transformers knows."
+        ) from error
+    _check_complete(folder, loaded[1])
+    model.eval()  # type: ignore[no-untyped-call]
+    model.config.use_cache = False
+    return model
+
+
+def check_vocabulary(model: PreTrainedModel, responses: Iterable[Response]) -> None:
+    """Refuse token ids that the model has no embedding for.
+
+    Raises:
+        DataError: with the first such id.
+    """
+    rows = vocabulary_rows(model)
+    for response in responses:
+        highest = max(int(response.prompt_ids.max()), int(response.ids.max()))
+        if highest >= rows:
+            raise DataError(
+                f"The data hold token id {highest}, and the model has embeddings for {rows} tokens. The tokenizer is "
+                "not this model's: check reference.model (its folder's tokenizer made the pairs) and train.model."
+            )
+
+
+def vocabulary_rows(model: PreTrainedModel) -> int:
+    """Number of tokens that the model has an embedding for."""
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.shape[0]
+
+
+def _check_complete(folder: Path, info: dict[str, Any]) -> None:
+    missing = sorted(info["missing_keys"])
+    mismatched = sorted(str(entry) for entry in info["mismatched_keys"])
+    if missing or mismatched:
+        raise ConfigError(
+            f"The weights in {folder} do not fit its config.json: {len(missing)} tensors are missing "
+            f"({', '.join(missing[:3]) or 'none'}), {len(mismatched)} have another shape "
+            f"({', '.join(mismatched[:3]) or 'none'}). They would be random numbers; copy the folder again."
+        )
+    if info["unexpected_keys"]:
+        logger.warning("%s: %d tensors are not used by the model", folder, len(info["unexpected_keys"]))

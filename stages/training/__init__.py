@@ -1,0 +1,1 @@
+"""Optimiser, schedule, order of pairs, checkpoints and the training loop."""

@@ -1,0 +1,47 @@
+"""Section `train`, and which of its fields make a run what it is."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from data.settings import Settings
+from stages.training.schedule import ScheduleName
+
+
+class TrainConfig(Settings):
+    """Section `train`: the objective and how it is optimised. Names are TRL's where TRL has one."""
+
+    model: str | None = None
+    """Hub id or folder that the policy starts from; none: the reference."""
+    objective: Literal["sigmoid"] = "sigmoid"
+    """The loss: `sigmoid` is DPO."""
+    beta: float = Field(default=0.1, gt=0.0)
+    """Strength of the tie to the reference; larger stays nearer to it."""
+    label_smoothing: float | None = Field(default=None, ge=0.0, lt=0.5)
+    """Assumed share of flipped labels (conservative DPO); none: 0."""
+    learning_rate: float = Field(default=1e-6, gt=0.0)
+    """Peak learning rate of AdamW."""
+    lr_scheduler_type: ScheduleName = "linear"
+    """How the rate falls after warm-up: `linear` or `cosine` to 0, or `constant`."""
+    warmup_steps: float = Field(default=0.0, ge=0.0)
+    """Optimiser steps of linear warm-up; below 1 a share of all steps; 0: none."""
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    """Decoupled weight decay of matrices (norms and biases have none); 0: none."""
+    max_grad_norm: float = Field(default=1.0, ge=0.0)
+    """Gradient norm above which a step's gradient is scaled down; 0: never."""
+    epochs: int = Field(default=1, ge=1)
+    """Visits of each training pair."""
+    pairs_per_step: int = Field(default=16, ge=1)
+    """Pairs of one optimiser step, whatever the memory: they go through the model in batches of scoring.pack_tokens."""
+    checkpoint_every: int = Field(default=200, ge=1)
+    """Optimiser steps between checkpoints (12 bytes a parameter each; only the newest is kept)."""
+    seed: int = Field(default=0, ge=0)
+    """Decides the order of pairs."""
+
+    def objective_parameters(self) -> dict[str, Any]:
+        """The keyword arguments of the objective."""
+        return {"beta": self.beta, "label_smoothing": self.label_smoothing}
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide what comes out: another value is another run."""
+        return self.model_dump(mode="json", exclude={"checkpoint_every", "model"})

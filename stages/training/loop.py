@@ -1,0 +1,203 @@
+"""The training loop: policy only, reference log-probs from the store.
+
+One optimiser step visits `pairs_per_step` pairs, in as many batches as memory asks for; its loss is the mean over the
+pairs of the step, so that batching never reaches the gradient.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.durable import write_bytes
+from data.errors import Interrupted, PipelineError
+from data.schema import TokenPair
+from stages.job import Bar, Control
+from stages.metrics.pairwise import PairScores
+from stages.objectives.preference import preference_loss
+from stages.reference_rows import ReferenceLogps
+from stages.scoring.scorer import Scorer
+from stages.training.checkpoint import newest_checkpoint, save_checkpoint
+from stages.training.config import TrainConfig
+from stages.training.memory import peak_memory_bytes
+from stages.training.optimizer import MasterAdamW
+from stages.training.order import StepOrder, steps_per_epoch
+from stages.training.schedule import learning_rate, warmup_length
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """Where a run stands: optimiser steps and tokens behind it, and what this process has done."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    pairs: int = 0
+
+
+@dataclass
+class Trainer:
+    """One run: its pairs, their reference side, the policy, and the folder it writes to."""
+
+    pairs: Sequence[TokenPair]
+    reference: dict[str, ReferenceLogps]
+    scorer: Scorer
+    config: TrainConfig
+    folder: Path
+    identity: str
+    control: Control
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self._optimizer = MasterAdamW(self.scorer.model, self.config.weight_decay)
+        self._order = StepOrder(self.pairs, self.config.seed, self.config.pairs_per_step)
+        self._steps_per_epoch = steps_per_epoch(len(self.pairs), self.config.pairs_per_step)
+        self.total_steps = self._steps_per_epoch * self.config.epochs
+        self._warmup = warmup_length(self.config.warmup_steps, self.total_steps)
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint that verifies; metrics beyond it are taken back."""
+        checkpoint = newest_checkpoint(self.folder / "checkpoints", self.identity)
+        if checkpoint is not None:
+            self._optimizer.load(checkpoint.tensors())
+            self.progress.step, self.progress.tokens = checkpoint.step, checkpoint.tokens
+            logger.info("resuming after step %d of %d", checkpoint.step, self.total_steps)
+        lines = _metric_lines(self.folder / "metrics.jsonl")[: self.progress.step]
+        write_bytes(self.folder / "metrics.jsonl", "".join(lines).encode())
+
+    def run(self) -> None:
+        """Train to the last step.
+
+        Raises:
+            Interrupted: a signal came; the last finished step is checkpointed.
+            PipelineError: a loss or gradient is not finite; the last checkpoint is kept.
+        """
+        visited = min(self.progress.step * self.config.pairs_per_step, len(self.pairs) * self.config.epochs)
+        with (
+            self.control.bar("training", len(self.pairs) * self.config.epochs, stored=visited) as bar,
+            (self.folder / "metrics.jsonl").open("a") as log,
+        ):
+            while self.progress.step < self.total_steps:
+                metrics = self._step(bar)
+                log.write(json.dumps(metrics) + "\n")
+                log.flush()
+                bar.note(f"loss {metrics['loss']:.4f}, margin {metrics['rewards/margins']:+.3f}")
+                if self.progress.step % self.config.checkpoint_every == 0 and self.progress.step < self.total_steps:
+                    self._checkpoint()
+
+    def _step(self, bar: Bar) -> dict[str, Any]:
+        started = time.perf_counter()
+        pairs = self._order.step(self.progress.step)
+        losses: list[torch.Tensor] = []
+        scores: list[PairScores] = []
+        tokens = 0
+        for batch in self.scorer.plan([(pair.chosen, pair.rejected) for pair in pairs]):
+            self._stop_if_asked()
+            members = [pairs[index] for index in batch.groups]
+            policy = self.scorer.logps(batch.responses)
+            batch_losses, batch_scores = self._losses(members, policy, [r.key for r in batch.responses])
+            (batch_losses.sum() / len(pairs)).backward()  # type: ignore[no-untyped-call]
+            losses.append(batch_losses.detach())
+            scores += batch_scores
+            tokens += batch.n_tokens
+            bar.advance(len(members), batch.n_tokens)
+        loss = float(torch.cat(losses).double().mean())
+        rate = learning_rate(
+            self.progress.step, self.total_steps, self.config.learning_rate, self._warmup, self.config.lr_scheduler_type
+        )
+        norm = self._optimizer.step(rate, self.config.max_grad_norm)
+        self._check_finite(loss, norm, pairs)
+        seconds = time.perf_counter() - started
+        self.progress.step += 1
+        self.progress.tokens += tokens
+        self.progress.seconds += seconds
+        self.progress.pairs += len(pairs)
+        return self._metrics(loss, norm, rate, scores, tokens / seconds)
+
+    def _losses(
+        self, pairs: Sequence[TokenPair], policy: torch.Tensor, keys: list[str]
+    ) -> tuple[torch.Tensor, list[PairScores]]:
+        """Losses (B,) of the pairs of a batch, from the policy's sums (N,) of its responses, named by `keys`."""
+        place = {key: i for i, key in enumerate(keys)}
+        device = policy.device
+        chosen = policy[torch.tensor([place[pair.chosen.key] for pair in pairs], device=device)]
+        rejected = policy[torch.tensor([place[pair.rejected.key] for pair in pairs], device=device)]
+        reference = [self.reference[pair.key] for pair in pairs]
+        losses = preference_loss(
+            self.config.objective,
+            chosen,
+            rejected,
+            torch.tensor([r.chosen for r in reference], device=device),
+            torch.tensor([r.rejected for r in reference], device=device),
+            torch.tensor([pair.chosen.n_scored for pair in pairs], device=device),
+            torch.tensor([pair.rejected.n_scored for pair in pairs], device=device),
+            **self.config.objective_parameters(),
+        )
+        sums = zip(chosen.tolist(), rejected.tolist(), reference, strict=True)
+        return losses, [PairScores(c, r, ref.chosen, ref.rejected) for c, r, ref in sums]
+
+    def _metrics(
+        self, loss: float, norm: float, rate: float, scores: Sequence[PairScores], tokens_per_second: float
+    ) -> dict[str, Any]:
+        """One line of metrics.jsonl, under the names that TRL uses."""
+        n, beta = len(scores), self.config.beta
+        return {
+            "step": self.progress.step,
+            "epoch": self.progress.step / self._steps_per_epoch,
+            "loss": loss,
+            "grad_norm": norm,
+            "learning_rate": rate,
+            "rewards/chosen": sum(s.chosen_reward(beta) for s in scores) / n,
+            "rewards/rejected": sum(s.rejected_reward(beta) for s in scores) / n,
+            "rewards/margins": sum(s.margin(beta) for s in scores) / n,
+            "rewards/accuracies": sum(s.win for s in scores) / n,
+            "logps/chosen": sum(s.policy_chosen for s in scores) / n,
+            "logps/rejected": sum(s.policy_rejected for s in scores) / n,
+            "num_tokens": self.progress.tokens,
+            "tokens_per_second": tokens_per_second,
+            "peak_memory_bytes": peak_memory_bytes(),
+        }
+
+    def _stop_if_asked(self) -> None:
+        if not self.control.stop_requested():
+            return
+        self._optimizer.drop_gradients()
+        if self.progress.step > 0:
+            self._checkpoint()
+        raise Interrupted(
+            f"Stopped by a signal after step {self.progress.step} of {self.total_steps}, with a checkpoint in "
+            f"{self.folder / 'checkpoints'}. Run the same command again to go on exactly from there."
+        )
+
+    def _check_finite(self, loss: float, norm: float, pairs: Sequence[TokenPair]) -> None:
+        if torch.isfinite(torch.tensor([loss, norm])).all():
+            return
+        where = ", ".join(pair.location for pair in pairs[:10])
+        raise PipelineError(
+            f"Training stopped at step {self.progress.step + 1}: the loss is {loss} and the gradient norm {norm}. The "
+            f"update was not applied and the last checkpoint is kept. The pairs of this step: {where}. A lower "
+            "train.learning_rate, or reference.dtype: float32, usually helps."
+        )
+
+    def _checkpoint(self) -> None:
+        save_checkpoint(
+            self.folder / "checkpoints",
+            self._optimizer.state(),
+            self.progress.step,
+            self.progress.tokens,
+            self.identity,
+        )
+
+
+def _metric_lines(path: Path) -> list[str]:
+    """The whole lines of metrics.jsonl."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
