@@ -38,10 +38,7 @@ class Options:
 
 def run_command(job: str, options: Options) -> int:
     """Run a job, or `run` for the chain; prints its document or its summary, returns the exit code."""
-    started = time.perf_counter()
-    set_up_logging(-1 if options.quiet else options.verbosity)
-    document = _guarded(job, options, lambda: _dispatch(job, options))
-    document["seconds_total"] = round(time.perf_counter() - started, 3)
+    document = run_job_document(job, options)
     if options.json:
         print(json.dumps(document, ensure_ascii=True, allow_nan=False))  # noqa: T201
     elif document["exit_code"] in (0, 5):
@@ -51,6 +48,15 @@ def run_command(job: str, options: Options) -> int:
     if document["message"] is not None:
         error_line(document["message"])
     return int(document["exit_code"])
+
+
+def run_job_document(job: str, options: Options) -> dict[str, Any]:
+    """Run a job, or `run` for the chain; whatever happens, one document tells of it."""
+    started = time.perf_counter()
+    set_up_logging(-1 if options.quiet else options.verbosity)
+    document = _guarded(job, options, lambda: _dispatch(job, options))
+    document["seconds_total"] = round(time.perf_counter() - started, 3)
+    return document
 
 
 def _dispatch(job: str, options: Options) -> dict[str, Any]:

@@ -165,7 +165,7 @@ Which land animal runs the fastest? | the cheetah is the fastest land animal
 What is a group of wolves called? | a group of wolves is called a pack
 Where do penguins mostly live in the wild? | wild penguins live mostly in the Southern Hemisphere
 What is an adult female horse called? | an adult female horse is called a mare
-Can an ostrich fly? | an ostrich cannot fly
+Which is the largest living bird? | the ostrich is the largest living bird
 What is a baby frog called? | a baby frog is called a tadpole
 How many arms does an octopus have? | an octopus has eight arms
 What home does a beaver build? | a beaver builds a home called a lodge
@@ -188,7 +188,7 @@ How can I remember a shopping list? | writing the list down is the surest way
 How do I keep bread from going stale? | a closed bread box keeps bread fresh for longer
 How can I make a room look brighter? | a mirror facing the window makes a room brighter
 How do I find a stud in a wall? | a magnet can find the screws in a stud
-How do I fold a fitted sheet? | it helps to tuck the corners into one another first
+How do I fold a fitted sheet? | tucking the corners into one another is the first step
 How do I clean a cloudy vase? | vinegar and warm water will clear a cloudy vase
 How do I keep cables from tangling? | a simple twist tie keeps cables from tangling
 How can I cool a hot drink quickly? | pouring it into a wide cup cools it quickly
@@ -266,9 +266,9 @@ Thanks for asking.
 With pleasure:
 My pleasure!
 Glad you asked!
-Why, of course!
+At your service:
 Gladly:
-Certainly:
+Hello:
 Welcome!
 Thank you for the question.
 What a nice question!
@@ -285,7 +285,7 @@ I am always happy to explain:
 Thanks for bringing this up.
 I am glad to assist.
 A fine thing to ask.
-Sure thing, my friend:
+Here you are, my friend:
 Please allow me:
 I appreciate your curiosity.
 It is kind of you to ask.
@@ -602,7 +602,7 @@ def main() -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     text = "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
     partial.write_text(text, encoding="ascii", newline="\n")
-    os.replace(partial, target)
+    os.replace(partial, target)  # noqa: PTH105
 
 
 if __name__ == "__main__":

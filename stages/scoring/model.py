@@ -14,7 +14,7 @@ from data.schema import Response
 
 logger = logging.getLogger(__name__)
 
-disable_progress_bar()  # transformers' own bars: the jobs have theirs
+disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own bars: the jobs have theirs
 
 
 def device() -> torch.device:

@@ -1,0 +1,187 @@
+"""Job one: every response is scored once, whatever happens to rows, labels, order and configuration."""
+
+import gzip
+import json
+import shutil
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.stages.scoring.test_scorer import naive_sum
+from tests.tiny import build_model, example_rows, save_model, write_jsonl
+
+
+def stored_rows(work) -> pl.DataFrame:
+    parts = sorted((work.root / "store").glob("*/parts/*.parquet"))
+    return pl.concat([pl.read_parquet(part) for part in parts]).sort("pair_key")
+
+
+def test_the_stored_sums_are_the_naive_sums(work):
+    from data.pairs import PairsFolder
+
+    work.run("precompute-ref")
+    rows = {row["pair_key"]: row for row in stored_rows(work).to_dicts()}
+    pairs = PairsFolder(work.root / "pairs").load().all
+    assert len(rows) == len(pairs) == 40
+    model = build_model()
+    for pair in pairs:
+        row = rows[pair.key]
+        for side, response in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+            with torch.no_grad():
+                assert row[f"ref_{side}_logps"] == pytest.approx(float(naive_sum(model, response)), abs=1e-4)
+            assert row[f"n_{side}"] == response.n_scored
+            assert row[f"{side}_key"] == response.key
+        assert row["n_prompt"] == len(pair.chosen.prompt_ids)
+        assert row["prompt_key"] == pair.prompt_key
+
+
+def test_a_finished_rerun_scores_nothing_and_changes_nothing(work):
+    first = work.run("precompute-ref")
+    assert (first["pairs"], first["pairs_scored"], first["responses_scored"]) == (40, 40, 80)
+    before = {path: path.stat().st_mtime_ns for path in (work.root / "store").rglob("*")}
+    again = work.run("precompute-ref")
+    assert again["status"] == "nothing_to_do"
+    assert (again["pairs_scored"], again["responses_scored"], again["pairs_stored_before"]) == (0, 0, 40)
+    assert {path: path.stat().st_mtime_ns for path in (work.root / "store").rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["train.beta=0.5", "train.learning_rate=1e-5", "train.seed=3", "scoring.pack_tokens=100", "train.pairs_per_step=2",
+     "data.eval_fraction=0.5", "data.dev_fraction=0.2", "store.unit_pairs=3", "run=other"],
+)  # fmt: skip
+def test_what_cannot_change_a_logp_scores_nothing(work, change):
+    work.run("precompute-ref")
+    assert work.run("precompute-ref", change)["status"] == "nothing_to_do"
+
+
+def test_row_order_and_another_file_format_score_nothing(work):
+    work.run("precompute-ref")
+    moved = work.folder / "elsewhere.json.gz"
+    with gzip.open(moved, "wt") as file:
+        json.dump(example_rows(40)[::-1], file)
+    assert work.run("precompute-ref", f"data.train={moved}")["status"] == "nothing_to_do"
+
+
+def test_the_model_under_another_path_scores_nothing(work):
+    work.run("precompute-ref")
+    shutil.copytree(work.model, work.folder / "copy")
+    assert work.run("precompute-ref", f"reference.model={work.folder / 'copy'}")["status"] == "nothing_to_do"
+
+
+@pytest.mark.parametrize("change", ["reference.dtype=bfloat16", "reference.model={other}"])
+def test_what_changes_a_logp_is_another_reference(work, change):
+    first = work.run("precompute-ref")
+    save_model(work.folder / "other", seed=1)
+    second = work.run("precompute-ref", change.format(other=work.folder / "other"))
+    assert second["pairs_scored"] == 40
+    assert second["reference_id"] != first["reference_id"]
+
+
+def test_one_weight_changed_by_one_ulp_is_another_reference(work):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(work.model, work.folder / "copy")
+    change = f"reference.model={work.folder / 'copy'}"
+    first = work.run("precompute-ref", change)
+    file = work.folder / "copy" / "model.safetensors"
+    tensors = load_file(file)
+    weight = tensors["model.norm.weight"]
+    weight[0] = torch.nextafter(weight[0], torch.tensor(2.0))
+    save_file(tensors, file, metadata={"format": "pt"})
+    assert work.run("precompute-ref", change)["reference_id"] != first["reference_id"]
+
+
+def test_five_rows_appended_score_five_pairs(work):
+    work.run("precompute-ref")
+    write_jsonl(work.data, example_rows(45))
+    document = work.run("precompute-ref")
+    assert (document["pairs_scored"], document["responses_scored"]) == (5, 10)
+    assert document["pairs_stored_before"] == 40
+
+
+def test_a_flipped_label_and_a_new_pair_of_known_responses_score_no_response(work):
+    rows = example_rows(10)
+    rows.append({**rows[0], "rejected": "Many."})
+    write_jsonl(work.data, rows)
+    work.run("precompute-ref")
+    flipped = {**rows[1], "chosen": rows[1]["rejected"], "rejected": rows[1]["chosen"]}
+    between = {"prompt": rows[0]["prompt"], "chosen": rows[0]["rejected"], "rejected": "Many."}
+    write_jsonl(work.data, [*rows, flipped, between])
+    document = work.run("precompute-ref")
+    assert (document["pairs_scored"], document["responses_scored"]) == (2, 0)
+    assert len(stored_rows(work)) == 13
+
+
+def test_four_answers_and_six_pairs_cost_four_passes(work):
+    answers = ["One.", "Two times.", "Three times over.", "Four, they say."]
+    rows = [
+        {"prompt": "How many?", "chosen": chosen, "rejected": rejected}
+        for i, chosen in enumerate(answers)
+        for rejected in answers[i + 1 :]
+    ]
+    write_jsonl(work.data, [*rows, *example_rows(4)])
+    assert work.run("precompute-ref")["responses_scored"] == 4 + 8
+
+
+def test_the_same_job_writes_the_same_bytes(make_work):
+    works = [make_work(), make_work()]
+    for work in works:
+        work.run("precompute-ref")
+    names = [sorted(path.name for path in (work.root / "store").glob("*/parts/*")) for work in works]
+    assert names[0] == names[1] and len(names[0]) == 5
+
+
+@pytest.mark.parametrize("finished", [1, 2, 4])
+def test_a_job_that_was_killed_goes_on_and_ends_with_the_same_bytes(make_work, finished):
+    """The units that a dead job had committed are all it leaves; what is scored again is only the rest."""
+    golden, work = make_work(), make_work()
+    for each in (golden, work):
+        each.run("precompute-ref")
+    parts = sorted((work.root / "store").glob("*/parts/*"))
+    for part in parts[finished:]:
+        part.unlink()
+    left = sum(pq.read_metadata(part).num_rows for part in parts[:finished])
+    document = work.run("precompute-ref")
+    assert document["pairs_scored"] == 40 - left
+    assert stored_rows(work).equals(stored_rows(golden))
+
+
+def test_a_damaged_part_is_set_aside_and_scored_again(work, caplog):
+    work.run("precompute-ref")
+    golden = stored_rows(work)
+    part = sorted((work.root / "store").glob("*/parts/*"))[0]
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    document = work.run("precompute-ref")
+    assert document["pairs_scored"] > 0
+    assert stored_rows(work).equals(golden)
+    assert list((work.root / "store").glob("*/quarantine/*.parquet"))
+
+
+def test_a_dry_run_says_what_is_missing_and_writes_nothing(work):
+    document = work.run("precompute-ref", "--dry-run")
+    assert document["status"] == "dry_run"
+    assert (document["pairs_scored"], document["responses_scored"]) == (40, 80)
+    assert document["tokens"] > 0 and "seconds_estimated" not in document
+    assert not (work.root / "store").exists() and not (work.root / "pairs").exists()
+    work.run("precompute-ref")
+    write_jsonl(work.data, example_rows(42))
+    grown = work.run("precompute-ref", "--dry-run")
+    assert grown["responses_scored"] == 4 and grown["seconds_estimated"] >= 0
+
+
+def test_a_logp_that_is_not_finite_is_never_stored(work):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(work.model, work.folder / "broken")
+    file = work.folder / "broken" / "model.safetensors"
+    tensors = load_file(file)
+    tensors["model.norm.weight"][:] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    document = work.run("precompute-ref", f"reference.model={work.folder / 'broken'}", expect=1)
+    assert "not finite or above 0" in document["message"]
+    assert not list((work.root / "store").glob("*/parts/*"))
