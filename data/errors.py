@@ -37,7 +37,7 @@ class StoreError(PipelineError):
 
 
 class GateError(PipelineError):
-    """An evaluation that ran and did not pass."""
+    """An evaluation that ran and did not pass; its report carries this exit code."""
 
     exit_code = 5
 

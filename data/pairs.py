@@ -6,11 +6,13 @@ tokenizer/                               the tokenizer, so that pairs and policy
 pairs.json                               what they were made from, the coverage, the digest of each file
 """
 
+import hashlib
 import json
 import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -49,6 +51,10 @@ REJECT_SCHEMA = pa.schema(
 )
 
 
+class _OtherBytes(Exception):
+    """A file that is not the one that was written."""
+
+
 @dataclass(frozen=True)
 class PairsFolder:
     """Prepared pairs on disk."""
@@ -66,22 +72,36 @@ class PairsFolder:
         return self.path / "rejects.parquet"
 
     def origin(self) -> dict[str, Any] | None:
-        """What the pairs were made from, or None where nothing (whole) lies here."""
-        try:
-            document = json.loads((self.path / "pairs.json").read_text())
-            if all(file_digest(self.path / name) == digest for name, digest in document["files"].items()):
-                return dict(document["origin"])
-        except (FileNotFoundError, ValueError, KeyError):
-            return None
-        logger.warning("a file in %s is not the one that was written; the pairs are made again", self.path)
-        return None
+        """What the pairs were made from, or None where there are none."""
+        document = self._document()
+        return None if document is None else dict(document["origin"])
 
-    def load(self) -> PreparedPairs:
-        """The pairs as they were written; call only where `origin()` is what is wanted."""
-        document = json.loads((self.path / "pairs.json").read_text())
-        splits = {split: _read_pairs(self.path / f"{split}.parquet") for split in SPLITS}
-        rejections = [Rejection(**row) for row in pq.read_table(self.rejects).to_pylist()]
+    def load(self, origin: dict[str, Any]) -> PreparedPairs | None:
+        """The pairs that were made from `origin`, or None where these are not (whole) here."""
+        document = self._document()
+        if document is None or document["origin"] != origin:
+            return None
+        try:
+            tables = {name: self._read(name, digest) for name, digest in document["files"].items()}
+        except (FileNotFoundError, _OtherBytes) as error:
+            logger.warning("%s is not as it was written; the pairs are made again", error)
+            return None
+        rejections = [Rejection(**row) for row in tables["rejects.parquet"].to_pylist()]
+        splits = {split: _pairs(tables[f"{split}.parquet"]) for split in SPLITS}
         return PreparedPairs(splits, rejections, Coverage(**document["coverage"]))
+
+    def _document(self) -> dict[str, Any] | None:
+        try:
+            return dict(json.loads((self.path / "pairs.json").read_text()))
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def _read(self, name: str, digest: str) -> pa.Table:
+        """A table out of the very bytes that were compared with its digest."""
+        content = (self.path / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise _OtherBytes(self.path / name)
+        return pq.read_table(BytesIO(content))
 
     def write(self, prepared: PreparedPairs, origin: dict[str, Any], tokenizer: Any) -> None:
         """Write everything; `pairs.json` comes last and vouches for the other files."""
@@ -122,8 +142,7 @@ def _pair_table(pairs: Sequence[TokenPair]) -> pa.Table:
     return pa.table(columns, schema=PAIR_SCHEMA)
 
 
-def _read_pairs(path: Path) -> list[TokenPair]:
-    table = pq.read_table(path, schema=PAIR_SCHEMA)
+def _pairs(table: pa.Table) -> list[TokenPair]:
     ids = {name: _arrays(table[name], np.int32) for name in ("prompt_ids", "chosen_ids", "rejected_ids")}
     masks = {name: _arrays(table[name], np.bool_) for name in ("chosen_mask", "rejected_mask")}
     columns = zip(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.errors import PipelineError
+from data.errors import GateError, Interrupted, PipelineError
 from pipeline.config import load_config
 from pipeline.console import error_line, set_up_logging
 from pipeline.control import ProcessControl
@@ -20,8 +20,6 @@ from pipeline.summary import summary
 from stages.job import JobReport, Status
 
 logger = logging.getLogger(__name__)
-
-_STATUS_BY_EXIT_CODE: dict[int, Status] = {75: "interrupted"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def run_command(job: str, options: Options) -> int:
     document = run_job_document(job, options)
     if options.json:
         print(json.dumps(document, ensure_ascii=True, allow_nan=False))  # noqa: T201
-    elif document["exit_code"] in (0, 5):
+    elif document["exit_code"] in (0, GateError.exit_code):
         text = summary(document)
         if text and not options.quiet:
             print(text)  # noqa: T201
@@ -112,7 +110,7 @@ def _guarded(job: str, options: Options, work: Callable[[], dict[str, Any]]) -> 
     except PipelineError as error:
         if options.verbosity >= 2:
             traceback.print_exc(file=sys.stderr)
-        status = _STATUS_BY_EXIT_CODE.get(error.exit_code, "failed")
+        status: Status = "interrupted" if isinstance(error, Interrupted) else "failed"
         return JobReport(job, status, exit_code=error.exit_code, message=str(error)).document()
     except Exception as error:  # the last line of defence: even our own bug leaves one document
         problem = _environment_problem(error)

@@ -24,7 +24,7 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, for instance train.beta=0.05. Repeatable."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do none of it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="More detail; twice: tracebacks too.")]
 

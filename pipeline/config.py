@@ -94,6 +94,7 @@ def _assign(document: dict[str, Any], origins: Origins, path: list[str], value: 
         inner = target.get(key)
         if inner is None:
             inner = target[key] = {}
+            origins.note(tuple(path[: depth + 1]), origin)
         if not isinstance(inner, dict):
             raise ConfigError(f"{origin}: {'.'.join(path[: depth + 1])} is a value and has no keys of its own.")
         target = inner

@@ -54,8 +54,8 @@ class Inputs:
         `model_folder` holds the tokenizer; None takes the one that made the pairs before.
         """
         folder, data = self.workspace.pairs, self.config.data
-        recorded = folder.origin()
         if model_folder is None:
+            recorded = folder.origin()
             if recorded is None:
                 raise unreachable("reference.model", self.config.reference.model)
             tokenization = recorded["tokenization"]
@@ -65,9 +65,8 @@ class Inputs:
                 "generation_eos": _generation_eos(model_folder),
             }
         origin = _origin(data, tokenization)
-        if recorded == origin:
-            prepared = folder.load()
-        else:
+        prepared = folder.load(origin)
+        if prepared is None:
             tokenizer = load_tokenizer(model_folder or folder.tokenizer)
             pair_tokenizer = PairTokenizer(
                 tokenizer, end_ids(tokenizer, tokenization["generation_eos"]), data.max_length

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from data.errors import ConfigError, StoreError
+from data.errors import ConfigError, GateError, StoreError
 from pipeline.inputs import Inputs
 from stages.evaluate import Evaluation, evaluate, plan_evaluate
 from stages.job import JobReport
@@ -22,7 +22,7 @@ def run_validate(inputs: Inputs) -> JobReport:
     folder = locate(reference.model, reference.revision, download=True, weights=False)
     prepared = inputs.pairs(folder)
     report = JobReport("validate", pairs=prepared.coverage.used)
-    report.outputs = {"pairs": str(inputs.workspace.pairs.path), "rejects": str(inputs.workspace.pairs.rejects)}
+    report.outputs = {"prepared": str(inputs.workspace.pairs.path), "rejects": str(inputs.workspace.pairs.rejects)}
     report.details = {"coverage": prepared.coverage.document()}
     return report
 
@@ -40,7 +40,7 @@ def run_precompute_ref(inputs: Inputs) -> JobReport:
         report = precompute_ref(
             prepared.all, store, bound, inputs.config.numerics, inputs.config.store.unit_pairs, inputs.control
         )
-    report.outputs = {"store": str(store.folder), "pairs": str(inputs.workspace.pairs.path)}
+    report.outputs = {"store": str(store.folder), "prepared": str(inputs.workspace.pairs.path)}
     report.details = {"reference_id": bound.reference_id, "coverage": prepared.coverage.document()}
     return report
 
@@ -102,7 +102,7 @@ def _apply_verdict(inputs: Inputs, run: RunFolder, report: JobReport, results: d
     sentences = "; ".join(
         f"{gate['measured_on']} is {gate['value']:.4f}, {gate['kind']} {gate['limit']:g} is wanted" for gate in failed
     )
-    report.status, report.exit_code = "failed", 5
+    report.status, report.exit_code = "failed", GateError.exit_code
     report.message = (
         f"The policy of run {run.path.name} does not pass: {sentences}. It was not made `passed`; the figures are in "
         f"{report.outputs['metrics']}. Train differently, or change the gates under eval.min and eval.max."

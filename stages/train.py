@@ -86,7 +86,7 @@ def train(
             check_step_zero(scorer, pairs, reference, numerics.dtype)
         else:
             logger.info("the policy does not start from the reference, so the step-0 check does not apply")
-    steps_before = trainer.progress.step
+    steps_before, tokens_before = trainer.progress.step, trainer.progress.tokens
     trainer.run()
 
     def save(folder: Path) -> None:
@@ -99,7 +99,7 @@ def train(
         "done",
         run.path.name,
         pairs=len(pairs),
-        tokens=trainer.progress.tokens,
+        tokens=trainer.progress.tokens - tokens_before,
         seconds=trainer.progress.seconds,
         outputs=_outputs(run),
         details={"steps_total": trainer.total_steps, "steps_before": steps_before},
@@ -107,4 +107,4 @@ def train(
 
 
 def _outputs(run: RunFolder) -> dict[str, str]:
-    return {"run": str(run.path), "policy": str(run.policy), "metrics": str(run.path / "metrics.jsonl")}
+    return {"run": str(run.path), "policy": str(run.policy), "training_metrics": str(run.path / "metrics.jsonl")}

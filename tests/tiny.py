@@ -121,9 +121,10 @@ class Work:
         return document
 
     def command(self, *arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
-        """Run `python -m pipeline` as a process of its own."""
+        """Run `python -m pipeline` (or other code, given as `module`) as a process of its own."""
+        code = keywords.pop("module", None)
         return subprocess.run(
-            [sys.executable, "-m", "pipeline", *arguments],
+            [sys.executable, *(["-m", "pipeline"] if code is None else ["-c", code]), *arguments],
             cwd=keywords.pop("cwd", self.folder),
             env=os.environ | {"PYTHONPATH": str(ROOT)} | keywords.pop("env", {}),
             capture_output=True,

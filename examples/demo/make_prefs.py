@@ -602,7 +602,7 @@ def main() -> None:
     partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     text = "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
     partial.write_text(text, encoding="ascii", newline="\n")
-    os.replace(partial, target)  # noqa: PTH105
+    partial.replace(target)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ def device() -> torch.device:
 
 def device_name() -> str:
     """The device as people call it."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"cpu {torch.backends.cpu.get_cpu_capability()}"
 
 
 def load_model(folder: Path, dtype: str) -> PreTrainedModel:

@@ -16,6 +16,7 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from data.schema import Response
+from stages.scoring.bf16_products import fast_bf16_products
 from stages.scoring.config import Numerics
 from stages.scoring.head import logits_logps, token_logps
 from stages.scoring.model import check_vocabulary, device_name, load_model, vocabulary_rows
@@ -87,7 +88,8 @@ class Scorer:
     def logps(self, responses: Sequence[Response]) -> torch.Tensor:
         """Summed log-probs of the scored tokens of each response: (N,) float32, in nats."""
         layout = lay_out(responses, self.model.device)
-        tokens = self._token_logps(layout)
+        with fast_bf16_products(self.model.device):
+            tokens = self._token_logps(layout)
         table = tokens.new_zeros((layout.n_responses, int(layout.places.max()) + 1))
         table = table.index_put((layout.owners, layout.places), tokens)
         return table.sum(dim=1, dtype=torch.float64).float()

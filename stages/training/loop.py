@@ -169,11 +169,13 @@ class Trainer:
         if not self.control.stop_requested():
             return
         self._optimizer.drop_gradients()
+        saved = "nothing had to be saved"
         if self.progress.step > 0:
             self._checkpoint()
+            saved = f"saved in {self.folder / 'checkpoints'}"
         raise Interrupted(
-            f"Stopped by a signal after step {self.progress.step} of {self.total_steps}, with a checkpoint in "
-            f"{self.folder / 'checkpoints'}. Run the same command again to go on exactly from there."
+            f"Stopped by a signal after step {self.progress.step} of {self.total_steps}, {saved}. Run the same command "
+            "again to go on exactly from there."
         )
 
     def _check_finite(self, loss: float, norm: float, pairs: Sequence[TokenPair]) -> None:

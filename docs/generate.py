@@ -1,0 +1,65 @@
+"""Writes docs/cli.md and docs/configuration.md from the code: `python docs/generate.py`. A test keeps them in step."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pipeline.cli import app
+from pipeline.config import PipelineConfig
+
+DOCS = Path(__file__).resolve().parent
+WIDTH = 100  # of the help texts, wherever they are made
+
+
+def main() -> None:
+    """Write both pages."""
+    (DOCS / "cli.md").write_text(cli_page())
+    (DOCS / "configuration.md").write_text(configuration_page())
+
+
+def cli_page() -> str:
+    """Every command's help, as the terminal shows it."""
+    group: Any = typer.main.get_command(app)
+    parts = ["# Commands\n\nMade by `python docs/generate.py` from the commands' own help.\n"]
+    parts.append(_help(group, "pipeline"))
+    parts += [f"## {name}\n\n{_help(command, f'pipeline {name}')}" for name, command in group.commands.items()]
+    return "\n".join(parts)
+
+
+def configuration_page() -> str:
+    """Every key, its default and what it means."""
+    lines = ["# Configuration", "", "Made by `python docs/generate.py` from the fields' own descriptions.", ""]
+    lines += ["| key | default | meaning |", "|---|---|---|"]
+    lines += [f"| `{key}` | {default} | {meaning} |" for key, default, meaning in _rows(PipelineConfig, "")]
+    return "\n".join(lines) + "\n"
+
+
+def _help(command: Any, name: str) -> str:
+    context = click.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+    lines = [line.rstrip() for line in command.get_help(context).splitlines()]
+    return "\n".join(["```", *lines, "```", ""])
+
+
+def _rows(model: type[BaseModel], prefix: str) -> list[tuple[str, str, str]]:
+    rows = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            rows += _rows(field.annotation, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, _default(field), " ".join((field.description or "").split())))
+    return rows
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return "none" if value is None or value == {} else f"`{value}`"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Prepared pairs come back from disk exactly, and only as long as every file is the one that was written."""
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from data.pairs import SPLITS, PairsFolder
+from data.schema import Response
+from data.tokenization import load_tokenizer
+
+ORIGIN = {"sources": ["a" * 64], "max_length": 40, "note": "é"}
+FILES = ["dev.parquet", "eval.parquet", "rejects.parquet", "train.parquet"]
+
+
+@pytest.fixture
+def prepared(prepare_rows):
+    """A few pairs in each split, cut and rejected rows among them, and masks with holes."""
+    rows = [{"prompt": f"Why {i}?", "chosen": "a" * (i + 1), "rejected": "b" * (2 * i + 1)} for i in range(30)]
+    prepared = prepare_rows(*rows, "torn", {"prompt": "é"}, eval_fraction=0.3, dev_fraction=0.2, max_length=40)
+    first = prepared.splits["train"][0]
+    mask = np.arange(len(first.chosen.ids)) % 2 == 0
+    holes = Response(first.chosen.prompt_ids, first.chosen.ids, mask)
+    prepared.splits["train"][0] = replace(first, chosen=holes)
+    return prepared
+
+
+@pytest.fixture
+def folder(tmp_path, prepared, tokenizer):
+    folder = PairsFolder(tmp_path / "work" / "pairs")
+    folder.write(prepared, ORIGIN, tokenizer)
+    return folder
+
+
+def everything(pair):
+    sides = [pair.chosen, pair.rejected]
+    arrays = [array for side in sides for array in (side.prompt_ids, side.ids, side.mask)]
+    return [pair.row, pair.location, pair.truncated, pair.key, pair.prompt_key, [(a.dtype, a.tolist()) for a in arrays]]
+
+
+def test_pairs_come_back_exactly(folder, prepared):
+    loaded = folder.load()
+    for split in SPLITS:
+        assert prepared.splits[split]
+        assert list(map(everything, loaded.splits[split])) == list(map(everything, prepared.splits[split]))
+    assert loaded.rejections == prepared.rejections
+    assert loaded.coverage == prepared.coverage
+    assert loaded.coverage.truncated > 0
+    assert folder.origin() == ORIGIN
+
+
+def test_nothing_comes_back_exactly(tmp_path, prepare_rows, tokenizer):
+    folder = PairsFolder(tmp_path)
+    folder.write(prepare_rows(), ORIGIN, tokenizer)
+    assert folder.load().all == folder.load().rejections == []
+    assert folder.origin() == ORIGIN
+
+
+def test_stored_key_is_the_key_of_what_is_stored(folder, prepared):
+    keys = [key for split in SPLITS for key in pq.read_table(folder.path / f"{split}.parquet")["pair_key"].to_pylist()]
+    assert sorted(keys) == sorted(pair.key for pair in folder.load().all)
+
+
+def test_same_pairs_give_the_same_bytes(folder, tmp_path, prepared, tokenizer):
+    again = PairsFolder(tmp_path / "again")
+    again.write(folder.load(), ORIGIN, tokenizer)
+    for file in (*FILES, "pairs.json"):
+        assert (again.path / file).read_bytes() == (folder.path / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_changed_byte_makes_the_pairs_again(folder, caplog, name):
+    content = bytearray((folder.path / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder.path / name).write_bytes(content)
+    with caplog.at_level(logging.WARNING, logger="data.pairs"):
+        assert folder.origin() is None
+    assert caplog.messages == [f"a file in {folder.path} is not the one that was written; the pairs are made again"]
+
+
+@pytest.mark.parametrize("name", [*FILES, "pairs.json"])
+def test_missing_file_makes_the_pairs_again(folder, name):
+    (folder.path / name).unlink()
+    assert folder.origin() is None
+
+
+@pytest.mark.parametrize("text", ["", '{"origin": {', "{}", '{"files": {}}'])
+def test_torn_account_makes_the_pairs_again(folder, text):
+    (folder.path / "pairs.json").write_text(text)
+    assert folder.origin() is None
+
+
+def test_nothing_written_has_no_origin(tmp_path):
+    assert PairsFolder(tmp_path / "nowhere").origin() is None
+
+
+def test_writing_again_replaces_everything(folder, prepare_rows, tokenizer):
+    folder.write(prepare_rows({"prompt": "Why?", "chosen": "a", "rejected": "b"}), {"other": 1}, tokenizer)
+    assert folder.origin() == {"other": 1}
+    assert [len(folder.load().splits[split]) for split in SPLITS] == [1, 0, 0]
+    assert sorted(path.name for path in folder.path.iterdir()) == sorted([*FILES, "pairs.json", "tokenizer"])
+
+
+def test_rejects_can_be_read_by_anything(folder, prepared):
+    rows = pq.read_table(folder.rejects).to_pylist()
+    assert [(row["row"], row["location"], row["reason"]) for row in rows] == [
+        (r.row, r.location, r.reason) for r in prepared.rejections
+    ]
+    assert [row["reason"] for row in rows] == ["unreadable_row", "missing_field"]
+
+
+@pytest.mark.xfail(reason="a lone surrogate in a field's name reaches the detail", raises=UnicodeEncodeError)
+def test_reject_of_any_row_can_be_written(tmp_path, prepare_rows, tokenizer):
+    PairsFolder(tmp_path / "pairs").write(prepare_rows({"\ud800": "half a character"}), ORIGIN, tokenizer)
+
+
+@pytest.mark.xfail(reason="pairs.json does not vouch for the tokenizer")
+def test_missing_tokenizer_makes_the_pairs_again(folder):
+    shutil.rmtree(folder.tokenizer)
+    assert folder.origin() is None
+
+
+def test_tokenizer_travels_with_the_pairs(folder, tmp_path, tokenizer):
+    policy = tmp_path / "policy"
+    policy.mkdir()
+    folder.copy_tokenizer(policy)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "Why?"}], tokenize=False)
+    for where in (folder.tokenizer, policy):
+        loaded = load_tokenizer(where)
+        assert loaded.apply_chat_template([{"role": "user", "content": "Why?"}], tokenize=False) == text
+        assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+def test_account_names_the_digest_of_every_table(folder):
+    document = json.loads((folder.path / "pairs.json").read_text())
+    assert sorted(document["files"]) == FILES

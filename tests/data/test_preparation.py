@@ -1,0 +1,221 @@
+"""Every row that is read is used or rejected, and the account says which."""
+
+import json
+import logging
+import random
+
+import pytest
+from pydantic import ValidationError
+
+from data.canonical import REASONS
+from data.errors import DataError
+from data.preparation import DataConfig, check_usable, prepare
+from data.tokenization import PairTokenizer
+
+USER, ANSWER = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}
+GOOD = {"prompt": "Why?", "chosen": "Because.", "rejected": "Nobody knows."}
+TEMPLATE = (
+    "{% if 'forbidden' in messages[0]['content'] %}{{ raise_exception('no such talk') }}{% endif %}"
+    "{% if 'moody' in messages[0]['content'] %}{{ messages | length }}{% endif %}"
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+BAD = {
+    "unreadable_row": '{"prompt": "torn',
+    "missing_field": {"prompt": "Why?", "chosen": "Because."},
+    "wrong_type": GOOD | {"chosen": None},
+    "unknown_role": GOOD | {"prompt": [USER | {"role": "human"}]},
+    "empty_prompt": GOOD | {"prompt": " "},
+    "prompt_ends_with_assistant": GOOD | {"prompt": [USER, ANSWER]},
+    "empty_completion": GOOD | {"rejected": "\n"},
+    "not_one_assistant_turn": GOOD | {"chosen": [USER, ANSWER]},
+    "identical_completions": GOOD | {"rejected": "Because."},
+    "template_failed": GOOD | {"prompt": "forbidden"},
+    "special_tokens_in_text": GOOD | {"chosen": "Because.<|im_end|>"},
+    "prompt_not_a_prefix": GOOD | {"prompt": "moody"},
+    "prompt_too_long": GOOD | {"prompt": "?" * 200},
+    "identical_after_truncation": GOOD | {"chosen": "!" * 200 + "a", "rejected": "!" * 200 + "b"},
+}
+
+
+def answers(n, prompt="Question {}: why?"):
+    return [GOOD | {"prompt": prompt.format(i)} for i in range(n)]
+
+
+def test_every_reason_is_reached_and_names_its_line(prepare_rows, tokenizer_with):
+    assert set(BAD) == set(REASONS)
+    prepared = prepare_rows(GOOD, *BAD.values(), GOOD, using=tokenizer_with(TEMPLATE))
+    found = [(r.row, r.location.rpartition("/")[2], r.reason) for r in prepared.rejections]
+    assert found == [(i, f"rows.jsonl:{i + 1}", reason) for i, reason in enumerate(BAD, start=1)]
+    assert prepared.coverage.rejected == dict.fromkeys(sorted(REASONS), 1)
+    assert [pair.row for pair in prepared.all] == [0, len(BAD) + 1]
+
+
+def random_row(rng):
+    """A good row, or garbage of some kind, or a good row with one field exchanged for garbage."""
+    word = "".join(rng.choices("abc ?\n\té\u00a0\U0001f600", k=rng.choice([0, 1, 5, 40])))
+    junk = [
+        None,
+        True,
+        3,
+        0.5,
+        "",
+        " ",
+        word,
+        word * 9,
+        "<|im_end|>",
+        "\ud800",
+        [],
+        {},
+        [USER],
+        [ANSWER],
+        [USER, ANSWER],
+    ]
+    junk += [
+        ["text"],
+        [None],
+        [[USER]],
+        [{}],
+        [{"role": word, "content": word}],
+        [{"role": "tool", "content": word}],
+        GOOD,
+    ]
+    good = {"prompt": word + "?", "chosen": word + "a", "rejected": [{"role": "assistant", "content": word + "b"}]}
+    changed = good | {rng.choice(["prompt", "chosen", "rejected", "other"]): rng.choice(junk)}
+    smaller = dict(rng.sample(sorted(good.items()), k=rng.randrange(3)))
+    torn = json.dumps(good)[: rng.randrange(1, 40)]
+    return rng.choice([good, good, good, changed, changed, smaller, torn, rng.choice(junk[:4]), [good]])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_read_is_used_plus_rejected_and_no_row_is_lost(prepare_rows, rows_file, seed):
+    rng = random.Random(seed)
+    rows, more = ([random_row(rng) for _ in range(rng.choice([1, 255, 300, 600]))] for _ in range(2))
+    lines = ["" if rng.random() < 0.1 else row for row in rows]
+    sources = {"eval": str(rows_file(*more, name="more.jsonl")), "eval_fraction": None, "dev_fraction": 0.3}
+    prepared = prepare_rows(*lines, max_length=60, **sources)
+    coverage = prepared.coverage
+    assert coverage.read == len(more) + sum(line != "" for line in lines)
+    assert coverage.read == coverage.used + sum(coverage.rejected.values())
+    assert coverage.used == len(prepared.all) == sum(coverage.splits.values())
+    outcomes = sorted([*prepared.all, *prepared.rejections], key=lambda outcome: outcome.row)
+    assert [outcome.row for outcome in outcomes] == list(range(coverage.read))
+    numbers = [i + 1 for i, line in enumerate(lines) if line != ""] + list(range(1, len(more) + 1))
+    assert [int(outcome.location.rpartition(":")[2]) for outcome in outcomes] == numbers
+
+
+def test_progress_is_told_of_every_row_read(tokenizer, rows_file):
+    told = []
+    config = DataConfig(train=str(rows_file(GOOD, "torn", "", GOOD)), eval_fraction=0)
+    assert prepare(config, PairTokenizer(tokenizer, [2], 128), told.append).coverage.read == sum(told) == 3
+
+
+def test_rows_of_several_sources_are_numbered_through(prepare_rows, rows_file):
+    one, two = str(rows_file(*answers(2), name="one.jsonl")), str(rows_file("torn", *answers(2), name="two.jsonl"))
+    prepared = prepare_rows(train=[one, two])
+    assert [(pair.row, pair.location) for pair in prepared.all] == [
+        (0, f"{one}:1"),
+        (1, f"{one}:2"),
+        (3, f"{two}:2"),
+        (4, f"{two}:3"),
+    ]
+    assert [(r.row, r.location) for r in prepared.rejections] == [(2, f"{two}:1")]
+
+
+def test_question_stands_on_one_side_only(prepare_rows):
+    rows = [GOOD | {"prompt": f" Why  {i % 20}? ", "chosen": f"Because {i}."} for i in range(60)]
+    prepared = prepare_rows(*rows, eval_fraction=0.4, dev_fraction=0.2)
+    sides = [{pair.prompt_key for pair in prepared.splits[split]} for split in ("train", "dev", "eval")]
+    assert all(sides)
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 20
+    assert prepared.coverage.overlap == 0
+
+
+def test_own_held_out_source_is_all_eval_and_its_overlap_is_counted(prepare_rows, rows_file):
+    held_out = str(rows_file(*answers(3, " Question\n{}:  why?"), *answers(2, "Never asked {}"), name="eval.jsonl"))
+    prepared = prepare_rows(*answers(8), eval=held_out, eval_fraction=None)
+    assert prepared.coverage.splits == {"train": 8, "dev": 0, "eval": 5}
+    assert prepared.coverage.overlap == 3
+
+
+def test_truncation_and_seams_are_counted(prepare_rows, tokenizer_with):
+    long = {"prompt": "o", "chosen": "ver", "rejected": "!" * 40}
+    prepared = prepare_rows(GOOD, long, long, using=tokenizer_with(None), max_length=21)
+    assert [pair.truncated for pair in prepared.all] == [0, 21, 21]
+    assert (prepared.coverage.truncated, prepared.coverage.truncated_tokens) == (2, 42)
+    assert prepared.coverage.seams_split == 2
+
+
+def test_same_rows_give_the_same_pairs_in_the_same_order(prepare_rows):
+    rows = answers(50)
+    keys = [[pair.key for pair in prepare_rows(*rows, eval_fraction=0.3).all] for _ in range(2)]
+    assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize(
+    ("n_good", "n_bad", "max_bad", "refused"),
+    [
+        (20, 5, 0.0, False),
+        (20, 6, 0.0, True),
+        (20, 6, 0.3, False),
+        (14, 6, 0.3, False),
+        (13, 6, 0.3, True),
+        (6, 9, 1.0, False),
+    ],
+)
+def test_too_many_bad_rows_are_refused(prepare_rows, n_good, n_bad, max_bad, refused):
+    prepared = prepare_rows(*answers(n_good), *["torn"] * n_bad)
+    if not refused:
+        check_usable(prepared, max_bad)
+        return
+    with pytest.raises(
+        DataError, match=rf"^{n_bad} of {n_good + n_bad} rows are rejected \({n_bad} unreadable_row\)"
+    ) as e:
+        check_usable(prepared, max_bad)
+    assert f"more than data.max_bad = {max_bad:g} allows. The first: " in str(e.value)
+    assert f"rows.jsonl:{n_good + 1} unreadable_row (not a line of JSON (" in str(e.value)
+    assert "All of them stand in pairs/rejects.parquet" in str(e.value)
+
+
+def test_nothing_to_train_on_is_refused_with_what_was_rejected(prepare_rows):
+    with pytest.raises(
+        DataError, match=r"^No training pairs are left of 2 rows read \(2 empty_completion\)\. Check"
+    ) as e:
+        check_usable(prepare_rows(BAD["empty_completion"], BAD["empty_completion"]), 1.0)
+    assert "The first rejected: " in str(e.value)
+    with pytest.raises(DataError, match=r"^No training pairs are left of 0 rows read \(none rejected\)\."):
+        check_usable(prepare_rows(), 1.0)
+
+
+def test_few_bad_rows_and_overlap_are_warned_of(prepare_rows, rows_file, caplog):
+    held_out = str(rows_file(GOOD, name="eval.jsonl"))
+    with caplog.at_level(logging.WARNING, logger="data.preparation"):
+        check_usable(prepare_rows(GOOD, "torn", eval=held_out, eval_fraction=None), 0.0)
+    bad, overlap = caplog.messages
+    assert bad.startswith("1 of 3 rows rejected (1 unreadable_row). The first: ")
+    assert overlap == "1 held-out pairs share their first user turn with training pairs"
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"train": []}, "at least 1 item"),
+        ({"eval": "e.jsonl", "eval_fraction": 0.1}, "eval and eval_fraction both say what is held out"),
+        ({"eval_fraction": 0.6, "dev_fraction": 0.4}, "together leave nothing to train on"),
+        ({"dev_fraction": 0.95}, "together leave nothing to train on"),
+        ({"eval_fraction": 1.0}, "less than 1"),
+        ({"max_length": 1}, "greater than or equal to 2"),
+        ({"max_bad": float("nan")}, "finite"),
+        ({"evals": "e.jsonl"}, "Extra inputs are not permitted"),
+    ],
+    ids=str,
+)
+def test_configuration_that_cannot_be_meant_is_refused(config, problem):
+    with pytest.raises(ValidationError, match=problem):
+        DataConfig(**{"train": "t.jsonl"} | config)
+
+
+def test_a_tenth_is_held_out_unless_something_else_is_said():
+    assert DataConfig(train="t.jsonl").held_out_fraction == 0.1
+    assert DataConfig(train="t.jsonl", eval_fraction=0).held_out_fraction == 0
+    assert DataConfig(train="t.jsonl", eval="e.jsonl").held_out_fraction == 0

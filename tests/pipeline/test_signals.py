@@ -1,0 +1,84 @@
+"""Real processes and real signals: whatever ends a job, the same command finishes it as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.tiny import ROOT
+
+LONG = ("--set", "train.epochs=12", "--set", "train.pairs_per_step=2", "--set", "train.checkpoint_every=5")
+TIMES = {"tokens_per_second", "peak_memory_bytes"}
+
+
+def start(work, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments, "-c", str(work.config), "--json"],
+        cwd=work.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_steps(work, n, process):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        for file in work.root.glob("runs/*/metrics.jsonl"):
+            if file.read_text().count("\n") >= n:
+                return
+        time.sleep(0.01)
+    raise AssertionError(f"no {n} steps: {process.communicate()}")
+
+
+def outcome(work):
+    run = (work.root / "latest").resolve()
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+    return (run / "policy" / "model.safetensors").read_bytes(), steps
+
+
+@pytest.fixture
+def golden(make_work):
+    work = make_work()
+    assert work.command("precompute-ref", "-c", str(work.config)).returncode == 0
+    assert work.command("train", "-c", str(work.config), *LONG).returncode == 0
+    return outcome(work)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_training_goes_on_exactly_after_a_signal(work, golden, number):
+    work.run("precompute-ref")
+    process = start(work, "train", *LONG)
+    wait_for_steps(work, 23, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    if number == signal.SIGTERM:
+        assert process.returncode == 75, err
+        document = json.loads(out)
+        assert document["status"] == "interrupted" and document["exit_code"] == 75
+        assert "saving and stopping" in err
+    else:
+        assert process.returncode == -signal.SIGKILL
+    resumed = start(work, "train", *LONG)
+    out, err = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, err
+    assert json.loads(out)["steps_before"] >= 20
+    assert outcome(work) == golden
+
+
+def test_a_second_signal_ends_the_process_at_once_with_a_valid_state(work, golden):
+    work.run("precompute-ref")
+    process = start(work, "train", *LONG)
+    wait_for_steps(work, 12, process)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode in (130, 75)  # 75 where the first was served before the second came
+    assert work.command("train", "-c", str(work.config), *LONG).returncode == 0
+    assert outcome(work) == golden

@@ -1,0 +1,97 @@
+"""What the identity of a reference is made of, and what it is not."""
+
+import json
+import shutil
+
+import pytest
+
+from data.errors import ConfigError
+from data.identity import DigestMemo, document_key
+from stages.reference import ReferenceConfig, bind, field_diff, locate, model_identity, write_lock
+
+
+@pytest.fixture
+def folder(tmp_path, model_folder):
+    return shutil.copytree(model_folder, tmp_path / "model")
+
+
+def identity(folder, dtype="float32"):
+    config = ReferenceConfig(model=str(folder), dtype=dtype)
+    return document_key(model_identity(folder, config, DigestMemo(folder.parent / "digests.json")))
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"rms_norm_eps": 1e-3}, {"rope_parameters": {"rope_theta": 5.0, "rope_type": "default"}}, {"hidden_act": "gelu"},
+     {"something_unheard_of": 1}, {"sliding_window": 8}],
+)  # fmt: skip
+def test_what_may_shape_the_forward_pass_counts(folder, changes):
+    before = identity(folder)
+    edit_config(folder, **changes)
+    assert identity(folder) != before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"_name_or_path": "x"}, {"transformers_version": "9"}, {"dtype": "bfloat16"}, {"torch_dtype": "float16"},
+     {"use_cache": False}, {"eos_token_id": 7}, {"pad_token_id": None}, {"output_attentions": True}],
+)  # fmt: skip
+def test_what_cannot_does_not(folder, changes):
+    before = identity(folder)
+    edit_config(folder, **changes)
+    assert identity(folder) == before
+
+
+def test_dtype_and_weights_count_and_names_of_files_do_not(folder):
+    before = identity(folder)
+    assert identity(folder, "bfloat16") != before
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    assert identity(folder) == before
+    with (folder / "model-00001-of-00001.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x7f")
+    assert identity(folder) != before
+
+
+def test_another_place_and_other_files_do_not_count(folder, tmp_path):
+    (folder / "README.md").write_text("about this model")
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    assert identity(folder) == identity(tmp_path / "elsewhere")
+
+
+def test_the_lock_vouches_only_for_the_section_it_was_written_for(folder, tmp_path):
+    lock, memo = tmp_path / "reference.lock", DigestMemo(tmp_path / "digests.json")
+    config = ReferenceConfig(model=str(folder), dtype="float32")
+    bound = bind(config, lock, memo, renew=True)
+    write_lock(lock, config, bound)
+    shutil.rmtree(folder)
+    found = bind(config, lock, memo, renew=False)
+    assert found.reference_id == bound.reference_id and found.folder is None
+    with pytest.raises(ConfigError, match="is neither a folder on this machine nor a model that the Hub"):
+        bind(config.model_copy(update={"dtype": "bfloat16"}), lock, memo, renew=False)
+
+
+def test_a_hub_id_that_is_not_cached_is_out_of_reach_offline():
+    assert locate("nobody/no-such-model", None, download=False) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [([], "holds no config.json"), (["config.json", "pytorch_model.bin"], r"holds no \*\.safetensors file")],
+)
+def test_a_folder_that_is_no_usable_model_is_refused(tmp_path, files, message):
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ConfigError, match=message):
+        locate(str(tmp_path), None, download=False)
+
+
+def test_field_diff_names_the_fields_that_differ():
+    old = {"dtype": "float32", "config": {"theta": 1, "same": 2}, "gone": 1}
+    new = {"dtype": "bfloat16", "config": {"theta": 5, "same": 2}}
+    assert field_diff(old, new) == ["config.theta: 1 -> 5", 'dtype: "float32" -> "bfloat16"', "gone: 1 -> null"]

@@ -1,0 +1,58 @@
+"""The step-0 check: exact agreement passes, an edit of one sum does not, and the sample covers all lengths."""
+
+import pytest
+import torch
+
+from data.errors import StoreError
+from data.schema import TokenPair
+from stages.reference_rows import ReferenceLogps
+from stages.scoring.scorer import Scorer
+from stages.training.step_zero import SAMPLE, _by_length, check_step_zero
+from tests.stages.scoring.test_scorer import random_responses
+from tests.tiny import build_model
+
+
+@pytest.fixture(scope="module")
+def scored():
+    scorer = Scorer(build_model(), pack_tokens=512)
+    responses = random_responses(24)
+    pairs = [TokenPair(i, f"x:{i}", responses[2 * i], responses[2 * i + 1]) for i in range(12)]
+    with torch.no_grad():
+        sums = scorer.logps(responses).tolist()
+    reference = {pair.key: ReferenceLogps(sums[2 * i], sums[2 * i + 1]) for i, pair in enumerate(pairs)}
+    return scorer, pairs, reference
+
+
+def test_what_was_scored_by_this_model_passes(scored):
+    figures = check_step_zero(*scored, "float32")
+    assert figures["responses"] == 24 and figures["max_abs"] < 1e-4
+
+
+@pytest.mark.parametrize(("edit", "dtype"), [(0.002, "float32"), (-0.5, "float32"), (9.0, "bfloat16")])
+def test_one_edited_sum_fails(scored, edit, dtype):
+    scorer, pairs, reference = scored
+    chosen, rejected = reference[pairs[5].key]
+    edited = {**reference, pairs[5].key: ReferenceLogps(chosen + edit, rejected)}
+    with pytest.raises(StoreError, match="Step-0 check failed before the first update"):
+        check_step_zero(scorer, pairs, edited, dtype)
+
+
+def test_nan_fails(scored):
+    scorer, pairs, reference = scored
+    edited = {**reference, pairs[0].key: ReferenceLogps(float("nan"), -1.0)}
+    with pytest.raises(StoreError, match="Step-0 check failed"):
+        check_step_zero(scorer, pairs, edited, "bfloat16")
+
+
+def test_another_model_fails(scored):
+    _, pairs, reference = scored
+    with pytest.raises(StoreError, match="nats apart"):
+        check_step_zero(Scorer(build_model(seed=1), pack_tokens=512), pairs, reference, "bfloat16")
+
+
+def test_the_sample_spans_all_lengths():
+    responses = random_responses(700)
+    sample = _by_length(responses)
+    assert len(sample) == SAMPLE == len({response.key for response in sample})
+    lengths = [len(response) for response in responses]
+    assert {min(lengths), max(lengths)} <= {len(response) for response in sample}

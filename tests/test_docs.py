@@ -1,0 +1,38 @@
+"""The documentation is made from the code, or checked against it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs.generate import DOCS, cli_page, configuration_page
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+
+
+@pytest.mark.parametrize(("name", "page"), [("cli.md", cli_page), ("configuration.md", configuration_page)])
+def test_generated_pages_are_in_step_with_the_code(name, page):
+    assert (DOCS / name).read_text() == page(), "run: python docs/generate.py"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_between_pages_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)#]+)", path.read_text())
+    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+
+
+def test_the_readmes_configuration_loads(tmp_path):
+    from pipeline.config import load_config
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "c.yaml").write_text(block)
+    assert load_config(tmp_path / "c.yaml", (), {}).train.pairs_per_step == 16
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_the_errors():
+    from data import errors
+
+    codes = {value.exit_code for value in vars(errors).values() if isinstance(value, type)}
+    table = {int(code) for code in re.findall(r"^\| (\d+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)}
+    assert table == codes | {0, 130}
