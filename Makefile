@@ -3,8 +3,8 @@
 #   make demo PYTHON=python3.12        another Python for .venv (only counts while there is no .venv)
 #   make test ARGS="-k store -x"       options for the tool behind test, test-real and bench
 #
-# Linux gets the CUDA build of torch. For the much smaller CPU build, once, before the first command:
-#   export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# Linux gets the CUDA build of torch unless pip finds a CPU build (its options --find-links or --extra-index-url, also
+# as PIP_FIND_LINKS and PIP_EXTRA_INDEX_URL in the environment, say where to look).
 
 PYTHON ?= python3
 ARGS ?=
@@ -43,7 +43,7 @@ lint: .venv/.dev-installed  ## Format, style, types and the Dockerfile; changes 
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/mypy benchmarks examples
+	$(BIN)/mypy benchmarks examples docs
 	$(BIN)/hadolint Dockerfile
 
 format: .venv/.dev-installed  ## Put the code into the form that lint wants

@@ -36,7 +36,7 @@ class BadRow(Exception):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        self.detail = detail
+        self.detail = detail.encode(errors="replace").decode()  # it may quote a row that holds half a character
 
     def rejection(self, row: int, location: str) -> Rejection:
         """The record of this row's refusal."""

@@ -16,7 +16,9 @@ from uuid import uuid4
 from data.errors import EnvironmentProblem
 
 TEMPORARY_PREFIX = ".tmp-"
-_ENVIRONMENT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_ENVIRONMENT_ERRNOS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
+}  # fmt: skip
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -48,6 +50,8 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         try:
             fill(temporary)
             for file in sorted(temporary.rglob("*")):
+                if file.is_file():  # safetensors keeps its files to their owner; a policy is for whoever evaluates it
+                    file.chmod(0o666 & ~_umask())
                 _fsync_path(file)
             _fsync_path(temporary)
             if path.exists():
@@ -104,6 +108,12 @@ def _fsync_path(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)  # there is no way to ask but to set it
+    os.umask(mask)
+    return mask
 
 
 def _nearest_existing(folder: Path) -> Path:

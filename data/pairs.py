@@ -82,26 +82,27 @@ class PairsFolder:
         if document is None or document["origin"] != origin:
             return None
         try:
-            tables = {name: self._read(name, digest) for name, digest in document["files"].items()}
+            content = {name: self._read(name, digest) for name, digest in document["files"].items()}
         except (FileNotFoundError, _OtherBytes) as error:
             logger.warning("%s is not as it was written; the pairs are made again", error)
             return None
-        rejections = [Rejection(**row) for row in tables["rejects.parquet"].to_pylist()]
-        splits = {split: _pairs(tables[f"{split}.parquet"]) for split in SPLITS}
+        rejections = [Rejection(**row) for row in _table(content["rejects.parquet"]).to_pylist()]
+        splits = {split: _pairs(_table(content[f"{split}.parquet"])) for split in SPLITS}
         return PreparedPairs(splits, rejections, Coverage(**document["coverage"]))
 
     def _document(self) -> dict[str, Any] | None:
         try:
-            return dict(json.loads((self.path / "pairs.json").read_text()))
+            document = dict(json.loads((self.path / "pairs.json").read_text()))
         except (FileNotFoundError, ValueError):
             return None
+        return document if {"origin", "coverage", "files"} <= document.keys() else None
 
-    def _read(self, name: str, digest: str) -> pa.Table:
-        """A table out of the very bytes that were compared with its digest."""
+    def _read(self, name: str, digest: str) -> bytes:
+        """The bytes of a file, compared with its digest; what is parsed is these, not the file read again."""
         content = (self.path / name).read_bytes()
         if hashlib.sha256(content).hexdigest() != digest:
             raise _OtherBytes(self.path / name)
-        return pq.read_table(BytesIO(content))
+        return content
 
     def write(self, prepared: PreparedPairs, origin: dict[str, Any], tokenizer: Any) -> None:
         """Write everything; `pairs.json` comes last and vouches for the other files."""
@@ -112,12 +113,13 @@ class PairsFolder:
         for name, table in tables.items():
             write_bytes(self.path / name, parquet_bytes(table))
         write_folder(self.tokenizer, lambda folder: tokenizer.save_pretrained(folder))
+        files = [*tables, *(f"tokenizer/{path.name}" for path in sorted(self.tokenizer.iterdir()))]
         write_json(
             self.path / "pairs.json",
             {
                 "origin": origin,
                 "coverage": prepared.coverage.document(),
-                "files": {name: file_digest(self.path / name) for name in tables},
+                "files": {name: file_digest(self.path / name) for name in files},
             },
         )
 
@@ -125,6 +127,10 @@ class PairsFolder:
         """Put the tokenizer's files into a model folder."""
         for file in sorted(self.tokenizer.iterdir()):
             shutil.copyfile(file, folder / file.name)
+
+
+def _table(content: bytes) -> pa.Table:
+    return pq.read_table(BytesIO(content))
 
 
 def _pair_table(pairs: Sequence[TokenPair]) -> pa.Table:

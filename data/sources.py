@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def read_rows(source: Source) -> Iterator[SourceRow]:
                 f"Cannot tell the format of {path} by its name. Known endings: "
                 f"{', '.join(JSON_LINES + JSON + PARQUET)}. Rename or convert the file."
             )
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, RecursionError) as error:
         raise DataError(
             f"The preference data {path} cannot be read: {error}. The file is damaged or not of the kind that its "
             "ending says; write it again."
@@ -110,7 +111,7 @@ def _read_json_lines(path: Path) -> Iterator[SourceRow]:
                 continue
             try:
                 yield SourceRow(number, location, json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield SourceRow(number, location, None, problem=f"not a line of JSON ({error})")
 
 

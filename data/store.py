@@ -93,6 +93,8 @@ class ReferenceStore:
         for path in sorted(self.parts_folder.glob("*.parquet")):
             try:
                 tables.append(self._read_part(path))
+            except FileNotFoundError:  # another worker has set it aside
+                continue
             except DamagedPart as error:
                 if damaged == "refuse":
                     raise

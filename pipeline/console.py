@@ -82,11 +82,13 @@ class _LineBar:
     def __init__(self, label: str, pairs: int, stored: int) -> None:
         self._label, self._pairs, self._stored = label, pairs, stored
         self._done, self._tokens, self._note, self._said = 0.0, 0, "", False
+        self._unsaid = True
         self._started = self._printed = time.monotonic()
 
     def advance(self, pairs: float, tokens: int) -> None:
         self._done += pairs
         self._tokens += tokens
+        self._unsaid = True
         if time.monotonic() - self._printed >= LINE_SECONDS:
             self._print()
             self._said = True
@@ -95,11 +97,11 @@ class _LineBar:
         self._note = text
 
     def finish(self) -> None:
-        if self._said or self._pairs:  # reading a small file is nothing to speak of
+        if self._unsaid and (self._said or self._pairs):  # reading a small file is nothing to speak of
             self._print()
 
     def _print(self) -> None:
-        self._printed = time.monotonic()
+        self._printed, self._unsaid = time.monotonic(), False
         seconds = max(1e-9, self._printed - self._started)
         rate = self._done / seconds
         left = self._pairs - self._stored - self._done

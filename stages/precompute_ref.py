@@ -62,7 +62,8 @@ def plan_precompute(pairs: Sequence[TokenPair], store: ReferenceStore) -> JobRep
     missing, known = outstanding(pairs, store.rows(damaged="skip"))
     unknown = unknown_responses(missing, known)
     report = _report(pairs, missing, unknown)
-    report.status, report.tokens = "dry_run", sum(len(response) for response in unknown)
+    report.status = "dry_run" if missing else "nothing_to_do"
+    report.tokens = sum(len(response) for response in unknown)
     return report
 
 

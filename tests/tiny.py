@@ -142,7 +142,8 @@ def unchanged_process() -> Iterator[None]:
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     root = logging.getLogger()
-    before = root.handlers[:], root.level
+    loggers = [logging.getLogger(package) for package in ("pipeline", "stages", "data")]
+    before, levels = (root.handlers[:], root.level), [logger.level for logger in loggers]
     try:
         yield
     finally:
@@ -150,3 +151,5 @@ def unchanged_process() -> Iterator[None]:
             signal.signal(number, handler)
         root.handlers[:], level = before
         root.setLevel(level)
+        for logger, own in zip(loggers, levels, strict=True):
+            logger.setLevel(own)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SEED = 20240611
-ROWS = 280
+ROWS = 200
 MAX_WORDS = 22
 MAX_WORDS_BOTH_ENDS = 10
 BOTH_ENDS_SHARE = 0.35
@@ -568,6 +568,7 @@ def make_rows(seed: int) -> list[dict[str, str]]:
     rng = random.Random(seed)
     pairs = hand_written() + computed(rng)
     rng.shuffle(pairs)
+    del pairs[ROWS:]
     gaps = list(LENGTH_GAPS) * (ROWS // len(LENGTH_GAPS))
     rng.shuffle(gaps)
     kind = Manner(COURTEOUS_OPENINGS, COURTEOUS_CLOSINGS, rng)

@@ -169,6 +169,7 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(work):
     assert document["tokens"] > 0 and "seconds_estimated" not in document
     assert not (work.root / "store").exists() and not (work.root / "pairs").exists()
     work.run("precompute-ref")
+    assert work.run("precompute-ref", "--dry-run")["status"] == "nothing_to_do"
     write_jsonl(work.data, example_rows(42))
     grown = work.run("precompute-ref", "--dry-run")
     assert grown["responses_scored"] == 4 and grown["seconds_estimated"] >= 0
