@@ -21,6 +21,7 @@ Reason = Literal[
     "template_failed",
     "special_tokens_in_text",
     "prompt_not_a_prefix",
+    "seam_inside_a_token",
     "prompt_too_long",
     "identical_after_truncation",
 ]
@@ -89,9 +90,11 @@ def _message(item: object, name: str) -> Message:
 
 
 def _clean(text: str, name: str) -> str:
-    """The text itself; a lone surrogate (half of a character) cannot be encoded and is refused."""
+    """The text itself; a lone surrogate (half of a character) cannot be encoded, and NUL ends a text elsewhere."""
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise BadRow("wrong_type", f"{name} holds a lone surrogate, half of a character")
+    if "\0" in text:
+        raise BadRow("wrong_type", f"{name} holds a NUL character")
     return text
 
 

@@ -49,9 +49,10 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         temporary.mkdir()
         try:
             fill(temporary)
+            mode = _usual_mode(temporary)
             for file in sorted(temporary.rglob("*")):
                 if file.is_file():  # safetensors keeps its files to their owner; a policy is for whoever evaluates it
-                    file.chmod(0o666 & ~_umask())
+                    file.chmod(mode)
                 _fsync_path(file)
             _fsync_path(temporary)
             if path.exists():
@@ -110,10 +111,13 @@ def _fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
-    mask = os.umask(0)  # there is no way to ask but to set it
-    os.umask(mask)
-    return mask
+def _usual_mode(folder: Path) -> int:
+    """The permissions that a new file gets here."""
+    probe = temporary_beside(folder / "probe")
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    return mode
 
 
 def _nearest_existing(folder: Path) -> Path:

@@ -12,6 +12,11 @@ A message is one paragraph: what happened, where, why, and the command or key th
 """
 
 
+def one_line(error: BaseException) -> str:
+    """Another program's error as part of a paragraph: its class and its text without line breaks."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 class PipelineError(Exception):
     """Root of the tree; raised itself for numbers that are not finite."""
 

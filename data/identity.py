@@ -78,7 +78,7 @@ class DigestMemo:
 def _read_memo(path: Path) -> dict[str, str]:
     try:
         return dict(json.loads(path.read_text()))
-    except (FileNotFoundError, ValueError):  # a memo is a convenience: without it every file is read again
+    except (FileNotFoundError, ValueError, TypeError):  # a memo is a convenience: without it every file is read again
         return {}
 
 

@@ -51,7 +51,7 @@ REJECT_SCHEMA = pa.schema(
 )
 
 
-class _OtherBytes(Exception):
+class _OtherBytesError(Exception):
     """A file that is not the one that was written."""
 
 
@@ -83,7 +83,7 @@ class PairsFolder:
             return None
         try:
             content = {name: self._read(name, digest) for name, digest in document["files"].items()}
-        except (FileNotFoundError, _OtherBytes) as error:
+        except _OtherBytesError as error:
             logger.warning("%s is not as it was written; the pairs are made again", error)
             return None
         rejections = [Rejection(**row) for row in _table(content["rejects.parquet"]).to_pylist()]
@@ -93,15 +93,16 @@ class PairsFolder:
     def _document(self) -> dict[str, Any] | None:
         try:
             document = dict(json.loads((self.path / "pairs.json").read_text()))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, TypeError):
             return None
         return document if {"origin", "coverage", "files"} <= document.keys() else None
 
     def _read(self, name: str, digest: str) -> bytes:
         """The bytes of a file, compared with its digest; what is parsed is these, not the file read again."""
-        content = (self.path / name).read_bytes()
+        path = self.path / name
+        content = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(content).hexdigest() != digest:
-            raise _OtherBytes(self.path / name)
+            raise _OtherBytesError(path)
         return content
 
     def write(self, prepared: PreparedPairs, origin: dict[str, Any], tokenizer: Any) -> None:
@@ -113,7 +114,8 @@ class PairsFolder:
         for name, table in tables.items():
             write_bytes(self.path / name, parquet_bytes(table))
         write_folder(self.tokenizer, lambda folder: tokenizer.save_pretrained(folder))
-        files = [*tables, *(f"tokenizer/{path.name}" for path in sorted(self.tokenizer.iterdir()))]
+        saved = sorted(path for path in self.tokenizer.rglob("*") if path.is_file())
+        files = [*tables, *(str(path.relative_to(self.path)) for path in saved)]
         write_json(
             self.path / "pairs.json",
             {
@@ -125,8 +127,7 @@ class PairsFolder:
 
     def copy_tokenizer(self, folder: Path) -> None:
         """Put the tokenizer's files into a model folder."""
-        for file in sorted(self.tokenizer.iterdir()):
-            shutil.copyfile(file, folder / file.name)
+        shutil.copytree(self.tokenizer, folder, dirs_exist_ok=True)
 
 
 def _table(content: bytes) -> pa.Table:

@@ -36,7 +36,7 @@ class DataConfig(Settings):
 
     train: Sources = Field(min_length=1)
     """File or Hub id with the preference pairs, or a list of them; a source is a name or {path, split}."""
-    eval: Sources | None = None
+    eval: Sources | None = Field(default=None, min_length=1)
     """Held-out pairs from their own file or split; none: `eval_fraction` cuts them from `train`."""
     eval_fraction: float | None = Field(default=None, ge=0.0, lt=1.0)
     """Share of first user turns held out by hash; 0.1 unless `eval` names a source; 0 holds nothing out."""

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import model_validator
 
-from data.errors import DataError
+from data.errors import DataError, one_line
 from data.identity import file_digest
 from data.schema import SourceRow
 from data.settings import Settings
@@ -66,9 +66,7 @@ def read_rows(source: Source) -> Iterator[SourceRow]:
     if not source.is_file:
         yield from _read_hub(source)
         return
-    path = Path(source.path)
-    if not path.is_file():
-        raise DataError(f"The preference data {path} do not exist. Correct `data.train` or `data.eval`, or create it.")
+    path = _existing_file(source)
     try:
         if source.path.endswith(JSON_LINES):
             yield from _read_json_lines(path)
@@ -91,14 +89,18 @@ def read_rows(source: Source) -> Iterator[SourceRow]:
 def source_digest(source: Source) -> str:
     """Identity of a source's content: of the file's bytes, or of the Hub data set's fingerprint."""
     if source.is_file:
-        path = Path(source.path)
-        if not path.is_file():
-            raise DataError(
-                f"The preference data {path} do not exist. Correct `data.train` or `data.eval`, or create it."
-            )
-        return file_digest(path)
+        return file_digest(_existing_file(source))
     fingerprint = _load_hub(source)._fingerprint
     return hashlib.sha256(str(fingerprint).encode()).hexdigest()
+
+
+def _existing_file(source: Source) -> Path:
+    path = Path(source.path)
+    if path.is_dir():
+        raise DataError(f"The preference data {path} are a folder. Name the files in it under `data.train`, as a list.")
+    if not path.is_file():
+        raise DataError(f"The preference data {path} do not exist. Correct `data.train` or `data.eval`, or create it.")
+    return path
 
 
 def _read_json_lines(path: Path) -> Iterator[SourceRow]:
@@ -153,6 +155,6 @@ def _load_hub(source: Source) -> Any:
         return datasets.load_dataset(source.path, split=source.split or "train")
     except Exception as error:
         raise DataError(
-            f"The data set {source.name} cannot be loaded from the Hub: {type(error).__name__}: {error}. Check the id, "
+            f"The data set {source.name} cannot be loaded from the Hub: {one_line(error)} Check the id, "
             "the split and the network, or name a local file."
         ) from error

@@ -127,7 +127,12 @@ class ReferenceStore:
                 f"The part {path} is damaged: its bytes are not those that its name vouches for, so none of its rows "
                 "can be believed. Run `pipeline precompute-ref`, which sets it aside and scores its pairs again."
             )
-        table = pq.read_table(BytesIO(content))
+        try:
+            table = pq.read_table(BytesIO(content))
+        except pa.ArrowException as error:
+            raise DamagedPart(
+                f"The part {path} is no Parquet file ({error}). Run `pipeline precompute-ref`, which sets it aside."
+            ) from error
         metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         if metadata.get("reference_id") != self.reference_id:
             raise DamagedPart(
@@ -170,7 +175,7 @@ def other_references(store: ReferenceStore) -> dict[str, dict[str, Any]]:
         try:
             document = json.loads(path.read_text())
             found[str(document["reference_id"])] = dict(document["identity"])
-        except (ValueError, KeyError, OSError):
+        except (ValueError, KeyError, TypeError, OSError):
             logger.warning("%s cannot be read and is passed over", path)
     found.pop(store.reference_id, None)
     return found

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from data.canonical import BadRow
-from data.errors import ConfigError
+from data.errors import ConfigError, one_line
 from data.identity import Mask, TokenIds
 from data.schema import Message, PreferencePair, Rejection, Response, TokenPair
 
@@ -103,7 +103,7 @@ class PairTokenizer:
                 ),
             )
         except Exception as error:  # a template raises whatever its author chose
-            raise BadRow("template_failed", f"the chat template refused the row: {error}") from error
+            raise BadRow("template_failed", f"the chat template refused the row: {one_line(error)}") from error
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         if not texts:
@@ -139,6 +139,9 @@ class PairTokenizer:
             ids = joint[len(prompt) :]
         else:
             ids = self._encode([response_text])[0]
+            if self._tokenizer.decode(ids, clean_up_tokenization_spaces=False) != response_text:
+                # some tokenizers open every text with a space: apart, another response would be scored
+                raise BadRow("seam_inside_a_token", "a token straddles prompt and response, and apart the text changes")
             self.seams_split += 1
         end = next((i for i, token in enumerate(ids) if token in self._end_ids), None)
         return ids + self._end_ids[:1] if end is None else ids[: end + 1]
@@ -156,7 +159,7 @@ def load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError and its backends' own classes
         raise ConfigError(
-            f"The folder {folder} has no tokenizer that loads: {type(error).__name__}: {error} Put the model's "
+            f"The folder {folder} has no tokenizer that loads: {one_line(error)} Put the model's "
             "tokenizer files beside its weights."
         ) from error
 

@@ -113,7 +113,8 @@ def _problem(detail: Any, origins: Origins) -> str:
     if detail["type"] == "extra_forbidden":
         return f"{prefix}: there is no such key{_did_you_mean(path)}"
     if detail["type"] == "missing":
-        return f"{key}: required, and not given (in the file, or as --set {key}=...)"
+        advice = f" (in the file, or as --set {key}=...)" if all(isinstance(part, str) for part in path) else ""
+        return f"{prefix}: required, and not given{advice}"
     message = detail["msg"].removeprefix("Value error, ")
     given = detail.get("input")
     shown = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from data.errors import ConfigError
+from data.errors import ConfigError, one_line
 
 KeyPath = tuple[str | int, ...]
 
@@ -55,33 +55,41 @@ def load_yaml(file: Path) -> tuple[dict[str, Any], Origins]:
     """
     try:
         text = file.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=_Loader)
     except FileNotFoundError:
         raise ConfigError(f"There is no configuration file {file}. Give its path with --config.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The configuration file {file} cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{file}:{mark.line + 1}" if mark else str(file)
-        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}.") from error
-    origins = Origins()
-    if node is None:
-        return {}, origins
-    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"The configuration file {file} cannot be read: {one_line(error)}") from error
+    document, node = _parse(text, str(file))
+    if document is None:
+        return {}, Origins()
+    if not isinstance(document, dict):
         raise ConfigError(f"{file} holds no keys. It should look like the smallest configuration in the README.")
-    _note_lines(node, (), file, origins)
-    return yaml.load(text, Loader=_Loader), origins  # noqa: S506 - a SafeLoader
+    origins = Origins()
+    try:
+        _note_lines(node, (), file, origins)
+    except RecursionError:
+        raise ConfigError(f"{file}: an anchor (&) stands inside itself. Write the value out.") from None
+    return document, origins
 
 
 def parse_scalar(text: str, origin: str) -> Any:
     """A value given on the command line or in the environment, read as YAML."""
+    return _parse(text, origin)[0]
+
+
+def _parse(text: str, where: str) -> tuple[Any, yaml.Node | None]:
+    """The value that a text stands for, and its syntax tree."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=_Loader), yaml.compose(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: {text!r} is not a YAML value: {error}.") from error
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where}:{mark.line + 1}" if mark and "\n" in text else where
+        raise ConfigError(f"{place}: not valid YAML: {getattr(error, 'problem', None) or one_line(error)}.") from error
+    except (ValueError, TypeError, RecursionError) as error:  # a tag that does not fit its value, an anchor in itself
+        raise ConfigError(f"{where}: not valid YAML: {one_line(error)}.") from error
 
 
-def _note_lines(node: yaml.Node, path: KeyPath, file: Path, origins: Origins) -> None:
+def _note_lines(node: yaml.Node | None, path: KeyPath, file: Path, origins: Origins) -> None:
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             origins.note((*path, index), f"{file}:{item.start_mark.line + 1}")

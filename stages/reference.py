@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.durable import write_json
-from data.errors import ConfigError, StoreError
+from data.errors import ConfigError, StoreError, one_line
 from data.identity import DigestMemo, document_key
 from data.settings import Settings
 
@@ -74,8 +74,8 @@ def locate(model: str, revision: str | None, *, download: bool, weights: bool = 
         return None
     except Exception as error:  # the hub client raises network, permission and id errors of many classes
         raise ConfigError(
-            f"The model {model} is not a folder here and cannot be fetched from the Hub: {type(error).__name__}: "
-            f"{error}. Check the id, reference.revision, the network and your access."
+            f"The model {model} is not a folder here and cannot be fetched from the Hub: {one_line(error)} "
+            f"Check the id, reference.revision, the network and your access."
         ) from error
 
 

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from data.errors import ConfigError, DataError, EnvironmentProblem
+from data.errors import ConfigError, DataError, EnvironmentProblem, one_line
 from data.schema import Response
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def load_model(folder: Path, dtype: str) -> PreTrainedModel:
         ) from error
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ConfigError(
-            f"The model {folder} cannot be loaded: {type(error).__name__}: {error} A causal language model with "
+            f"The model {folder} cannot be loaded: {one_line(error)} A causal language model with "
             "safetensors weights is needed, of an architecture that the installed transformers knows."
         ) from error
     _check_complete(folder, loaded[1])

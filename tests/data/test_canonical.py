@@ -40,6 +40,7 @@ def source(content, problem=None):
             GOOD | {"prompt": [USER | {"role": 1}]},
             "prompt[0] has role of type int and content of type str",
         ),
+        ("wrong_type", GOOD | {"prompt": "Why\0"}, "prompt holds a NUL character"),
         ("wrong_type", GOOD | {"prompt": "half \ud83d"}, "prompt holds a lone surrogate, half of a character"),
         (
             "wrong_type",
@@ -100,7 +101,7 @@ def test_every_known_role_may_stand_in_a_prompt():
 
 
 def test_text_is_not_touched():
-    text = "  Why?\r\n\x00 e\u0301 \U0001f600 "
+    text = "  Why?\r\n\x01 e\u0301 \U0001f600 "
     pair = canonical_pair(source({"prompt": text, "chosen": text, "rejected": text + " "}))
     assert {message.content for message in (*pair.prompt, *pair.chosen)} == {text}
 

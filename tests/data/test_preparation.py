@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from data.canonical import REASONS
 from data.errors import DataError
 from data.preparation import DataConfig, check_usable, prepare
+from data.schema import Rejection
 from data.tokenization import PairTokenizer
 
 USER, ANSWER = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}
@@ -43,11 +44,11 @@ def answers(n, prompt="Question {}: why?"):
 
 
 def test_every_reason_is_reached_and_names_its_line(prepare_rows, tokenizer_with):
-    assert set(BAD) == set(REASONS)
+    assert {*BAD, "seam_inside_a_token"} == set(REASONS)  # that one needs a tokenizer of its own: test_tokenization.py
     prepared = prepare_rows(GOOD, *BAD.values(), GOOD, using=tokenizer_with(TEMPLATE))
     found = [(r.row, r.location.rpartition("/")[2], r.reason) for r in prepared.rejections]
     assert found == [(i, f"rows.jsonl:{i + 1}", reason) for i, reason in enumerate(BAD, start=1)]
-    assert prepared.coverage.rejected == dict.fromkeys(sorted(REASONS), 1)
+    assert prepared.coverage.rejected == dict.fromkeys(sorted(BAD), 1)
     assert [pair.row for pair in prepared.all] == [0, len(BAD) + 1]
 
 
@@ -100,6 +101,7 @@ def test_read_is_used_plus_rejected_and_no_row_is_lost(prepare_rows, rows_file, 
     assert coverage.used == len(prepared.all) == sum(coverage.splits.values())
     outcomes = sorted([*prepared.all, *prepared.rejections], key=lambda outcome: outcome.row)
     assert [outcome.row for outcome in outcomes] == list(range(coverage.read))
+    assert prepared.rejections == [outcome for outcome in outcomes if isinstance(outcome, Rejection)]
     numbers = [i + 1 for i, line in enumerate(lines) if line != ""] + list(range(1, len(more) + 1))
     assert [int(outcome.location.rpartition(":")[2]) for outcome in outcomes] == numbers
 

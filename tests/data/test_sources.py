@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import zlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -75,6 +74,7 @@ def test_byte_order_mark_is_not_part_of_the_first_line(tmp_path):
     first, second = read(tmp_path / "rows.jsonl", b'\xef\xbb\xbf{"a": 1}\n{"b": 2}\n')
     assert (first.content, first.problem) == ({"a": 1}, None)
     assert second.number == 2
+    assert [row.content for row in read(tmp_path / "rows.jsonl", b'\xef\xbb\xbf\n{"a": 1}\n')] == [{"a": 1}]
 
 
 def test_types_are_not_coerced_between_lines(tmp_path):
@@ -95,7 +95,6 @@ def test_truncated_gzip_is_named(tmp_path, name):
         read(tmp_path / name, content)
 
 
-@pytest.mark.xfail(reason="zlib.error is neither an OSError nor a ValueError", raises=zlib.error)
 @pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.json.gz"])
 def test_damage_inside_a_gzip_is_named(tmp_path, name):
     content = bytearray(gzip.compress(LINES * 50))
@@ -104,7 +103,6 @@ def test_damage_inside_a_gzip_is_named(tmp_path, name):
         read(tmp_path / name, bytes(content))
 
 
-@pytest.mark.xfail(reason="a RecursionError is no ValueError", raises=RecursionError)
 def test_line_nested_too_deep_is_one_bad_row(tmp_path):
     deep, good = read(tmp_path / "rows.jsonl", b"[" * 100_000 + b"]" * 100_000 + b'\n{"a": 1}\n')
     assert deep.problem.startswith("not a line of JSON")

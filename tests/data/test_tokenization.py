@@ -170,7 +170,12 @@ FUSSY = (
 @pytest.mark.parametrize(
     ("reason", "row", "template", "detail"),
     [
-        ("template_failed", {"prompt": "forbidden"}, FUSSY, "the chat template refused the row: no such talk"),
+        (
+            "template_failed",
+            {"prompt": "forbidden"},
+            FUSSY,
+            "the chat template refused the row: TemplateError: no such talk",
+        ),
         (
             "template_failed",
             {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]},
@@ -232,3 +237,10 @@ def test_folder_without_a_tokenizer_is_named(tmp_path):
         ConfigError, match=r"has no tokenizer that loads: (?s:.*) Put the model's tokenizer files beside"
     ):
         load_tokenizer(tmp_path)
+
+
+def test_a_response_that_would_gain_a_space_apart_from_its_prompt_is_refused(one, tokenizer_with):
+    spaced = tokenizer_with(None, pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True))
+    rejection = one({"prompt": "jumps o", "chosen": "ver", "rejected": "wl"}, using=spaced)
+    assert rejection.reason == "seam_inside_a_token"
+    assert rejection.detail == "a token straddles prompt and response, and apart the text changes"

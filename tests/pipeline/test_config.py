@@ -120,6 +120,13 @@ def test_all_problems_are_shown_at_once_with_their_places(load):
         ((SMALLEST + "run: a\nrun: b\n",), "c.yaml:6: run is given twice, first in line 5"),
         (("a: [1\n",), "not valid YAML"),
         (("- a\n",), "holds no keys"),
+        (("run: !foo 1\nworkdir: x\n",), "c.yaml:1: not valid YAML: could not determine a constructor"),
+        (("run: !!int x\n",), "not valid YAML: ValueError: invalid literal for int"),
+        (("? [a, b]\n: c\n",), "not valid YAML: found unhashable key"),
+        (("run: &x [*x]\n",), "an anchor (&) stands inside itself"),
+        ((SMALLEST, "train.beta=!!int x"), "--set train.beta: not valid YAML: ValueError"),
+        (("reference: {model: m}\ndata: {train: [a.jsonl, {split: x}]}\n",), "data.train.1.path: required, and no"),
+        (("reference: {model: m}\ndata: {train: a.jsonl, eval: []}\n",), "data.eval: value should have at least 1 item"),
     ],
 )  # fmt: skip
 def test_every_configuration_error_by_its_text(load, arguments, message):

@@ -145,7 +145,7 @@ def test_scoring_leaves_the_global_random_state_alone(model):
 
 
 def test_a_plan_holds_every_group_once_and_each_response_once(model):
-    scorer = Scorer(model, pack_tokens=120)
+    scorer = Scorer(model, pack_tokens=400)
     responses = random_responses(12)
     groups = [(responses[i], responses[(i + 1) % 12]) for i in range(12)]
     batches = scorer.plan(groups)

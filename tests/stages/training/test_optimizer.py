@@ -51,6 +51,15 @@ def test_updates_below_a_bf16_step_are_not_lost():
     assert torch.equal(model.weight, optimizer.state()["master.weight"].bfloat16())
 
 
+def test_after_an_update_the_parameters_are_the_masters_rounded():
+    model = Tiny(torch.bfloat16)
+    optimizer, before = MasterAdamW(model, weight_decay=0.0), model.weight.detach().clone()
+    model(inputs(torch.bfloat16)).sum().backward()
+    optimizer.step(0.5, max_grad_norm=0.0)
+    assert torch.equal(model.weight, optimizer.state()["master.weight"].bfloat16())
+    assert (model.weight - before).abs().min() > 0.4
+
+
 def test_gradients_of_a_step_accumulate_in_fp32():
     """256 equal parts of a gradient: bf16 would stop growing once a part falls below half a step of the sum."""
     model = Tiny(torch.bfloat16)
