@@ -77,7 +77,7 @@ class DigestMemo:
 
 def _read_memo(path: Path) -> dict[str, str]:
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(path.read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):  # a memo is a convenience: without it every file is read again
         return {}
 

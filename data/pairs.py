@@ -92,7 +92,7 @@ class PairsFolder:
 
     def _document(self) -> dict[str, Any] | None:
         try:
-            document = dict(json.loads((self.path / "pairs.json").read_text()))
+            document = dict(json.loads((self.path / "pairs.json").read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
         return document if {"origin", "coverage", "files"} <= document.keys() else None

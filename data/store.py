@@ -173,7 +173,7 @@ def other_references(store: ReferenceStore) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(store.root.glob("*/reference.json")):
         try:
-            document = json.loads(path.read_text())
+            document = json.loads(path.read_bytes())
             found[str(document["reference_id"])] = dict(document["identity"])
         except (ValueError, KeyError, TypeError, OSError):
             logger.warning("%s cannot be read and is passed over", path)

@@ -67,8 +67,9 @@ def load_config(
     """
     document, origins = load_yaml(file) if file is not None else ({}, Origins())
     for name, value in sorted((os.environ if environment is None else environment).items()):
-        if name.startswith(ENVIRONMENT_PREFIX):
-            path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        # A name of one part is ours only if it is a key: CI systems have a PIPELINE_WORKSPACE of their own.
+        if name.startswith(ENVIRONMENT_PREFIX) and (len(path) > 1 or path[0] in PipelineConfig.model_fields):
             _assign(document, origins, path, value, name)
     for assignment in assignments:
         key, equals, value = assignment.partition("=")

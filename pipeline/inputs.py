@@ -124,5 +124,5 @@ def _source(source: Source) -> dict[str, Any]:
 
 def _generation_eos(model_folder: Path) -> int | list[int] | None:
     path = model_folder / "generation_config.json"
-    eos = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
+    eos = json.loads(path.read_bytes()).get("eos_token_id") if path.is_file() else None
     return eos if isinstance(eos, int | list) else None

@@ -60,10 +60,11 @@ def run_train(inputs: Inputs) -> JobReport:
     if start_folder is None:
         raise unreachable("train.model" if config.train.model else "reference.model", config.train.model or bound.model)
     reference = reference_logps(pairs, inputs.store(bound), bound, _command("precompute-ref"))
-    run.claim(document)
-    inputs.write_config(run.path)
     start = StartPolicy(start_folder, is_reference=start_id == bound.reference_id)
-    report = train(pairs, reference, start, run, config.train, config.numerics, workspace.pairs, inputs.control)
+    with run.only_writer():
+        run.claim(document)
+        inputs.write_config(run.path)
+        report = train(pairs, reference, start, run, config.train, config.numerics, workspace.pairs, inputs.control)
     workspace.link_latest(run)
     return report
 

@@ -57,6 +57,6 @@ class Workspace:
     def last_job(self, job: str) -> dict[str, Any] | None:
         """The document of the job's last run."""
         try:
-            return dict(json.loads((self.root / "jobs" / f"{job}.json").read_text()))
+            return dict(json.loads((self.root / "jobs" / f"{job}.json").read_bytes()))
         except (FileNotFoundError, ValueError):
             return None

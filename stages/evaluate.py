@@ -85,7 +85,7 @@ class Evaluation:
     def earlier(self) -> dict[str, Any] | None:
         """The metrics document of this very evaluation, if it was made before."""
         try:
-            document = dict(json.loads((self.folder / "metrics.json").read_text()))
+            document = dict(json.loads((self.folder / "metrics.json").read_bytes()))
         except (FileNotFoundError, ValueError):
             return None
         whole = document.get("identity") == self.identity and (self.folder / "pairs.parquet").is_file()

@@ -97,7 +97,7 @@ def model_identity(folder: Path, config: ReferenceConfig, memo: DigestMemo) -> d
         "compute_dtype": config.dtype,
         "head_dtype": "float32",
         "weights": weights,
-        "config": _relevant(json.loads((folder / "config.json").read_text())),
+        "config": _relevant(json.loads((folder / "config.json").read_bytes())),
         "adapter": None,
         "quantization": None,
     }
@@ -170,7 +170,7 @@ def _refuse_other(locked: dict[str, Any], reference_id: str, identity: dict[str,
 
 def _read_lock(lock: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(lock.read_text()))
+        return dict(json.loads(lock.read_bytes()))
     except FileNotFoundError:
         return None
     except ValueError as error:

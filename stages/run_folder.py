@@ -1,6 +1,7 @@
 """The folder of one training run: what run it holds, whether it is finished, and who may write into it.
 
 run.json          what the run's identity is made of
+lock              held by the process that trains
 config.yaml       the resolved configuration (written by the caller, before work starts)
 metrics.jsonl     one JSON object an optimiser step
 checkpoints/      resumable state
@@ -8,14 +9,16 @@ policy/           the trained model; it appears complete, and its presence means
 eval/             metrics.json, pairs.parquet
 """
 
+import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data.durable import write_json
-from data.errors import ConfigError, StoreError
+from data.errors import ConfigError, EnvironmentProblem, StoreError
 from data.identity import document_key, set_key
 from data.schema import TokenPair
 from stages.reference import field_diff
@@ -59,7 +62,7 @@ class RunFolder:
     def document(self) -> dict[str, Any] | None:
         """What run the folder holds, or None where it holds none."""
         try:
-            return dict(json.loads((self.path / "run.json").read_text()))
+            return dict(json.loads((self.path / "run.json").read_bytes()))
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -74,6 +77,24 @@ class RunFolder:
         if held is not None and document["start_policy"] is None:
             document = {**document, "start_policy": held["start_policy"]}
         return held == document
+
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Hold the folder while writing to it; the lock goes with the process, however that ends.
+
+        Raises:
+            EnvironmentProblem: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise EnvironmentProblem(
+                    f"Another process is training in {self.path} at this moment, so this one has not started. Let that "
+                    "one finish (the same command then finds the run done), or stop it first."
+                ) from error
+            yield
 
     def claim(self, document: dict[str, Any]) -> None:
         """Take the folder for this run, or find that it is this run's already.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
-RESAMPLES = 10_000
+RESAMPLES = 2_000
 SEED = 20_250_101
 
 

@@ -43,7 +43,7 @@ def save_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], step: int, t
         state = temporary / "state.safetensors"
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, state)
         document = {"step": step, "tokens": tokens, "identity": identity, "sha256": file_digest(state)}
-        (temporary / "checkpoint.json").write_text(json.dumps(document, indent=2) + "\n")
+        (temporary / "checkpoint.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
     path = folder / f"step-{step:08d}"
     write_folder(path, fill)
@@ -56,7 +56,7 @@ def newest_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     """The newest checkpoint that verifies and belongs to the run `identity`; damaged ones are passed over, loudly."""
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
-            document = json.loads((path / "checkpoint.json").read_text())
+            document = json.loads((path / "checkpoint.json").read_bytes())
             damaged = file_digest(path / "state.safetensors") != document["sha256"]
             if not damaged and document["identity"] == identity:
                 return Checkpoint(path, int(document["step"]), int(document["tokens"]))

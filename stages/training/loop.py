@@ -168,7 +168,6 @@ class Trainer:
     def _stop_if_asked(self) -> None:
         if not self.control.stop_requested():
             return
-        self._optimizer.drop_gradients()
         saved = "nothing had to be saved"
         if self.progress.step > 0:
             self._checkpoint()

@@ -41,12 +41,8 @@ class MasterAdamW:
                 group["lr"] = learning_rate
             self._adamw.step()
             self._write_back()
-        self.drop_gradients()
-        return norm
-
-    def drop_gradients(self) -> None:
-        """Forget what has accumulated since the last update."""
         self._adamw.zero_grad(set_to_none=True)
+        return norm
 
     def state(self) -> dict[str, torch.Tensor]:
         """Everything that resuming needs: `master.NAME`, `exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`."""

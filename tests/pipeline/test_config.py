@@ -33,6 +33,10 @@ def test_defaults_then_file_then_environment_then_flags(load):
     assert both.train.beta == 0.4
 
 
+def test_variables_of_ci_systems_that_begin_alike_are_left_alone(load):
+    assert load(SMALLEST, PIPELINE_WORKSPACE="/agent/1", PIPELINE_ID="7", CI_PIPELINE_ID="8") == load()
+
+
 @pytest.mark.parametrize("number", ["5e-7", "5.0e-7", "0.0000005", "5E-7", ".5e-6"])
 def test_small_numbers_are_numbers(load, number):
     assert load(SMALLEST + f"train:\n  learning_rate: {number}\n").train.learning_rate == 5e-7
@@ -126,7 +130,7 @@ def test_all_problems_are_shown_at_once_with_their_places(load):
         (("run: &x [*x]\n",), "an anchor (&) stands inside itself"),
         ((SMALLEST, "train.beta=!!int x"), "--set train.beta: not valid YAML: ValueError"),
         (("reference: {model: m}\ndata: {train: [a.jsonl, {split: x}]}\n",), "data.train.1.path: required, and no"),
-        (("reference: {model: m}\ndata: {train: a.jsonl, eval: []}\n",), "data.eval: value should have at least 1 item"),
+        (("reference: {model: m}\ndata: {train: a.jsonl, eval: []}\n",), "data.eval: value should have at least 1"),
     ],
 )  # fmt: skip
 def test_every_configuration_error_by_its_text(load, arguments, message):

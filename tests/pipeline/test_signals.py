@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.tiny import ROOT
+from tests.tiny import ROOT, Work
 
 LONG = ("--set", "train.epochs=12", "--set", "train.pairs_per_step=2", "--set", "train.checkpoint_every=5")
 TIMES = {"tokens_per_second", "peak_memory_bytes"}
@@ -43,10 +43,11 @@ def outcome(work):
     return (run / "policy" / "model.safetensors").read_bytes(), steps
 
 
-@pytest.fixture
-def golden(make_work):
-    work = make_work()
-    assert work.command("precompute-ref", "-c", str(work.config)).returncode == 0
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory, model_folder):
+    """What an undisturbed process ends with."""
+    work = Work(tmp_path_factory.mktemp("golden"), model_folder)
+    work.run("precompute-ref")
     assert work.command("train", "-c", str(work.config), *LONG).returncode == 0
     return outcome(work)
 

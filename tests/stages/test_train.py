@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from pipeline.control import ProcessControl
+from stages.run_folder import RunFolder
 from tests.tiny import example_rows, save_model, write_jsonl
 
 TIMES = {"tokens_per_second", "peak_memory_bytes"}
@@ -164,6 +165,15 @@ def test_a_named_run_that_holds_another_run_is_refused_with_the_difference(work)
     work.run("train", "run=nightly")
     document = work.run("train", "run=nightly", "train.beta=0.3", expect=2)
     assert "holds another run, which differs in: train.beta: 0.1 -> 0.3" in document["message"]
+
+
+def test_a_second_process_does_not_train_the_same_run(work):
+    work.run("precompute-ref")
+    run = RunFolder(work.root / "runs" / "nightly")
+    with run.only_writer():
+        document = work.run("train", "run=nightly", expect=6)
+    assert "Another process is training in" in document["message"]
+    assert work.run("train", "run=nightly")["status"] == "done"
 
 
 def test_missing_reference_logps_stop_training_before_any_work(work):
