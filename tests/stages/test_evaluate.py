@@ -64,7 +64,7 @@ def test_a_failed_gate_is_exit_code_5_and_moves_passed_no_further(work):
 def test_new_gates_are_judged_without_scoring_again(work):
     work.run("run")
     document = work.run("eval", "eval.max.loss=0.0", expect=5)
-    assert document["pairs_scored"] == 0 and document["verdict"] == "failed"
+    assert document["pairs_scored"] == 0 and document["verdict"] == "failed" == results(work)["verdict"]
     assert work.run("eval", "eval.max.loss=100")["verdict"] == "passed"
     assert (work.root / "passed").resolve() == (work.root / "latest").resolve()
 
