@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.errors import GateError, Interrupted, PipelineError
+from data.errors import EnvironmentProblem, GateError, Interrupted, PipelineError, one_line
 from pipeline.config import load_config
 from pipeline.console import error_line, set_up_logging
 from pipeline.control import ProcessControl
@@ -115,20 +115,24 @@ def _guarded(job: str, options: Options, work: Callable[[], dict[str, Any]]) -> 
     except Exception as error:  # the last line of defence: even our own bug leaves one document
         problem = _environment_problem(error)
         if problem is not None:
-            return JobReport(job, "failed", exit_code=6, message=problem).document()
+            return JobReport(job, "failed", exit_code=EnvironmentProblem.exit_code, message=problem).document()
         traceback.print_exc(file=sys.stderr)
-        message = (
-            f"This is a bug of the program, not yours: {type(error).__name__}: {error}. Please report the traceback."
-        )
+        message = f"This is a bug of the program, not yours: {one_line(error)}. Please report the traceback."
         return JobReport(job, "failed", exit_code=1, message=message).document()
 
 
 def _environment_problem(error: Exception) -> str | None:
-    """What to do where memory ran out; None for anything else."""
+    """What to do where memory or disk ran out; None for anything else."""
+    if "No space left on device" in str(error):  # OSError, or safetensors' own class
+        return (
+            f"The disk is full: {one_line(error)}. What was finished is kept, and nothing incomplete is left under a "
+            "final name. Free some space or point workdir elsewhere, and run the same command again."
+        )
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return (
-            f"Memory ran out: {error}. Lower scoring.pack_tokens or data.max_length, use reference.dtype: bfloat16, or "
-            "take a larger device. What was finished is kept; the same command goes on from there."
+            f"Memory ran out: {one_line(error)}. Lower scoring.pack_tokens or data.max_length, use "
+            "reference.dtype: bfloat16, or take a larger device. What was finished is kept; the same command goes on "
+            "from there."
         )
     return None
 

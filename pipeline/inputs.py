@@ -80,10 +80,9 @@ class Inputs:
 
     def start_policy(self, bound: BoundReference, *, download: bool) -> tuple[str | None, Path | None]:
         """Identity and folder of the model that training starts from; None, None where it is out of reach."""
-        model = self.config.train.model
-        if model is None or model == self.config.reference.model:
+        if self.config.train.model is None:
             return bound.reference_id, bound.folder
-        folder = locate(model, None, download=download)
+        folder = locate(self.config.train.model, None, download=download)
         if folder is None:
             return None, None
         return self.model_id(folder), folder

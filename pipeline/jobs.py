@@ -55,7 +55,7 @@ def run_train(inputs: Inputs) -> JobReport:
     if inputs.dry_run:
         return plan_train(pairs, run, config.train, start_folder)
     if run.is_trained and run.holds(document):
-        workspace.link_latest(run)
+        workspace.link(workspace.latest, run)
         return finished(pairs, run)
     if start_folder is None:
         raise unreachable("train.model" if config.train.model else "reference.model", config.train.model or bound.model)
@@ -65,7 +65,7 @@ def run_train(inputs: Inputs) -> JobReport:
         run.claim(document)
         inputs.write_config(run.path)
         report = train(pairs, reference, start, run, config.train, config.numerics, workspace.pairs, inputs.control)
-    workspace.link_latest(run)
+    workspace.link(workspace.latest, run)
     return report
 
 
@@ -97,7 +97,7 @@ def run_eval(inputs: Inputs) -> JobReport:
 
 def _apply_verdict(inputs: Inputs, run: RunFolder, report: JobReport, results: dict[str, Any]) -> None:
     if results["verdict"] == "passed":
-        inputs.workspace.link_passed(run)
+        inputs.workspace.link(inputs.workspace.passed, run)
         return
     failed = [gate for gate in results["gates"] if not gate["passed"]]
     sentences = "; ".join(
@@ -120,8 +120,7 @@ def _check_trained(inputs: Inputs, run: RunFolder, document: dict[str, Any]) -> 
         )
     if run.is_trained:
         return
-    latest = RunFolder(inputs.workspace.root / "latest")
-    other = latest.document() if latest.path.exists() else None
+    other = inputs.workspace.latest.document()
     hint = f" The latest run differs in: {'; '.join(field_diff(other, document))}." if other not in (None, held) else ""
     raise StoreError(
         f"There is no trained policy in {run.path}, where this configuration's belongs.{hint} Run: {_command('train')}."

@@ -42,13 +42,20 @@ class Workspace:
         """The rows of one reference in the configured store."""
         return ReferenceStore(self.root / "store" if config.url is None else Path(config.url), reference_id)
 
-    def link_latest(self, run: RunFolder) -> None:
-        """`latest` is the run that was trained last."""
-        replace_link(self.root / "latest", run.path)
+    @property
+    def latest(self) -> RunFolder:
+        """The run that was trained last."""
+        return RunFolder(self.root / "latest")
 
-    def link_passed(self, run: RunFolder) -> None:
-        """`passed` is the newest run whose gates passed."""
-        replace_link(self.root / "passed", run.path)
+    @property
+    def passed(self) -> RunFolder:
+        """The newest run whose gates passed."""
+        return RunFolder(self.root / "passed")
+
+    def link(self, name: RunFolder, run: RunFolder) -> None:
+        """Let `latest` or `passed` stand for this run, unless it stands for a newer one."""
+        if not name.is_trained or name.trained_at <= run.trained_at:
+            replace_link(name.path, run.path)
 
     def write_job(self, document: dict[str, Any]) -> None:
         """Keep the document of a job's last run that did something: dry runs tell time from its rate."""

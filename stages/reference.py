@@ -196,6 +196,6 @@ def _check_folder(folder: Path) -> None:
         )
     if not any(folder.glob("*.safetensors")):
         raise ConfigError(
-            f"{folder} holds no *.safetensors file. Only safetensors weights are read (a pickle runs code); convert "
-            "them with `AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)`."
+            f"{folder} holds no *.safetensors file. Only safetensors weights are read, because other "
+            "formats can run code; convert them with `AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)`."
         )

@@ -55,6 +55,11 @@ class RunFolder:
         return (self.policy / "config.json").is_file()
 
     @property
+    def trained_at(self) -> int:
+        """When training finished, in nanoseconds."""
+        return (self.policy / "config.json").stat().st_mtime_ns
+
+    @property
     def identity(self) -> str:
         """sha256 of what the folder says it holds."""
         return document_key(self.document())

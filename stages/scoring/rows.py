@@ -30,6 +30,7 @@ class Layout:
     owners: torch.Tensor  # (M,) into N
     places: torch.Tensor  # (M,)
     n_responses: int
+    most_scored: int  # scored tokens of the response that has most
 
 
 def lay_out(responses: Sequence[Response], device: torch.device) -> Layout:
@@ -52,6 +53,7 @@ def lay_out(responses: Sequence[Response], device: torch.device) -> Layout:
         torch.from_numpy(np.repeat(np.arange(len(responses)), counts)).to(device),
         torch.from_numpy(np.concatenate([np.arange(n) for n in counts])).to(device),
         len(responses),
+        max(counts),
     )
 
 

@@ -90,7 +90,7 @@ class Scorer:
         layout = lay_out(responses, self.model.device)
         with fast_bf16_products(self.model.device):
             tokens = self._token_logps(layout)
-        table = tokens.new_zeros((layout.n_responses, int(layout.places.max()) + 1))
+        table = tokens.new_zeros((layout.n_responses, layout.most_scored))
         table = table.index_put((layout.owners, layout.places), tokens)
         return table.sum(dim=1, dtype=torch.float64).float()
 

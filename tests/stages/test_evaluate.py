@@ -69,6 +69,13 @@ def test_new_gates_are_judged_without_scoring_again(work):
     assert (work.root / "passed").resolve() == (work.root / "latest").resolve()
 
 
+def test_latest_and_passed_never_go_back_to_an_older_run(work):
+    work.run("run", "run=first")
+    work.run("run", "run=second", "train.beta=0.2")
+    work.run("run", "run=first")
+    assert (work.root / "latest").resolve().name == (work.root / "passed").resolve().name == "second"
+
+
 def test_an_edited_policy_is_evaluated_again(work):
     from tests.tiny import build_model
 
