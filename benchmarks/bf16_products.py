@@ -1,8 +1,9 @@
-"""Rates of linear layers on this CPU: torch's bf16, ours (stages/scoring/bf16_products.py), and fp32 for comparison.
+"""Linear layers and attention on this CPU: torch's bf16, ours (stages/scoring/bf16_products.py), and fp32 beside them.
 
     python benchmarks/bf16_products.py
 
-Shapes are those of SmolLM2-135M's MLP at 1,024 tokens. The three are measured in turn, the median of five rounds.
+Shapes are those of SmolLM2-135M: one product of its MLP at 1,024 tokens, its attention over two sequences of 512. Each
+is timed forward and backward, the three in turn; the median of five rounds.
 """
 
 import statistics
@@ -10,53 +11,53 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch.nn.functional import linear
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 import pipeline  # noqa: F401 - finds our packages
 from stages.scoring.bf16_products import _Fp32Products
 
-TOKENS, WIDTH, INNER = 1024, 576, 1536
 ROUNDS = 5
 
 
-def forward_backward(x: torch.Tensor, w: torch.Tensor) -> None:
-    """One training use of the layer: three products."""
-    linear(x, w).sum().backward()  # type: ignore[no-untyped-call]
+def linear_layer(dtype: torch.dtype) -> Callable[[], None]:
+    """Inputs (1024, 576), weights (1536, 576)."""
+    x, w = random_tensors((1024, 576), (1536, 576), dtype=dtype)
+    return lambda: linear(x, w).sum().backward()  # type: ignore[no-untyped-call]
 
 
-def gflops(work: Callable[[], None], flops: float) -> float:
-    """Rate of one call."""
+def attention(dtype: torch.dtype) -> Callable[[], None]:
+    """Two sequences of 512 tokens, 9 heads of 64, causal, forward and backward."""
+    q, k, v = random_tensors(*[(2, 9, 512, 64)] * 3, dtype=dtype)
+    return lambda: scaled_dot_product_attention(q, k, v, is_causal=True).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def random_tensors(*shapes: tuple[int, ...], dtype: torch.dtype) -> list[torch.Tensor]:
+    """Leaves that want gradients."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes]
+
+
+def seconds(work: Callable[[], None]) -> float:
+    """One call."""
     started = time.perf_counter()
     work()
-    return flops / (time.perf_counter() - started) / 1e9
+    return time.perf_counter() - started
 
 
 def main() -> None:
     """Print the table."""
-    generator = torch.Generator().manual_seed(0)
-    x32 = torch.randn(TOKENS, WIDTH, generator=generator).requires_grad_()
-    w32 = torch.randn(INNER, WIDTH, generator=generator).requires_grad_()
-    x16, w16 = x32.detach().bfloat16().requires_grad_(), w32.detach().bfloat16().requires_grad_()
-
-    def ours() -> None:
-        with _Fp32Products():
-            forward_backward(x16, w16)
-
-    variants: dict[str, Callable[[], None]] = {
-        "torch, bf16": lambda: forward_backward(x16, w16),
-        "ours, bf16": ours,
-        "torch, fp32": lambda: forward_backward(x32, w32),
-    }
-    flops = 3 * 2 * TOKENS * WIDTH * INNER
-    rates: dict[str, list[float]] = {name: [] for name in variants}
-    for round_ in range(ROUNDS + 1):
-        for name, work in variants.items():
-            rate = gflops(work, flops)
-            if round_:  # the first round warms up
-                rates[name].append(rate)
     print(f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    for name, values in rates.items():
-        print(f"  {name:<12} {statistics.median(values):>7.1f} GFLOP/s")
+    print(f"{'ms, forward and backward':<26}{'torch bf16':>12}{'ours bf16':>12}{'torch fp32':>12}")
+    for name, build in (("linear layer", linear_layer), ("attention", attention)):
+        bf16, fp32 = build(torch.bfloat16), build(torch.float32)
+        rounds = []
+        for _ in range(ROUNDS + 1):
+            plain = seconds(bf16)
+            with _Fp32Products():
+                ours = seconds(bf16)
+            rounds.append((plain, ours, seconds(fp32)))
+        medians = [1000 * statistics.median(column) for column in zip(*rounds[1:], strict=True)]  # the first warms up
+        print(f"{name:<26}" + "".join(f"{value:>12.1f}" for value in medians))
 
 
 if __name__ == "__main__":

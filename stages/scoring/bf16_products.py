@@ -1,4 +1,4 @@
-"""bf16 matrix products on processors that have none: multiplied in fp32, rounded once.
+"""bf16 matrix products and attention on processors that have none: computed in fp32, rounded once.
 
 Without AVX-512 or better, torch's bf16 products on a CPU run at about a seventh of its fp32 rate
 (benchmarks/bf16_products.py). bf16 numbers multiply exactly in fp32, and a hardware product too accumulates in fp32
@@ -11,20 +11,20 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch.nn.functional import linear
+from torch.nn.functional import linear, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 _SLOW_CAPABILITIES = ("DEFAULT", "NO AVX", "AVX2")
 
 
 def fast_bf16_products(device: torch.device) -> AbstractContextManager[Any]:
-    """A context in which a model's bf16 linear layers are fast on this device; nothing where they are already."""
+    """A context in which a model's bf16 layers are fast on this device; changes nothing where they are already."""
     slow = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in _SLOW_CAPABILITIES
     return _Fp32Products() if slow else nullcontext()
 
 
 class _Fp32Products(TorchFunctionMode):
-    """Sends bf16 `linear` calls through `_Linear`, everything else where it was going."""
+    """Sends bf16 `linear` calls through `_Linear`, bf16 attention through fp32, all else where it was going."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -33,6 +33,9 @@ class _Fp32Products(TorchFunctionMode):
             bias = args[2] if len(args) > 2 else (kwargs or {}).get("bias")
             product = _Linear.apply(args[0], args[1])  # type: ignore[no-untyped-call]
             return product if bias is None else product + bias
+        if func is scaled_dot_product_attention and args[0].dtype == torch.bfloat16:
+            query, key, value = (tensor.float() for tensor in args[:3])
+            return func(query, key, value, *args[3:], **(kwargs or {})).bfloat16()
         return func(*args, **(kwargs or {}))
 
 

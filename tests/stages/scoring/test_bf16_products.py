@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.nn.functional import linear
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from stages.scoring.bf16_products import _Fp32Products, fast_bf16_products
 
@@ -35,6 +35,17 @@ def test_other_dtypes_and_other_functions_are_left_alone():
         assert torch.equal(linear(x, w), x @ w.T) or torch.allclose(linear(x, w), x @ w.T)
         assert linear(x, w).dtype == torch.float32
         assert torch.add(x, 1).dtype == torch.float32
+
+
+def test_attention_is_exact_up_to_one_rounding():
+    query, key, value = tensors((1, 2, 9, 8), (1, 2, 9, 8), (1, 2, 9, 8))
+    with _Fp32Products():
+        ours = scaled_dot_product_attention(query, key, value, is_causal=True)
+    exact = scaled_dot_product_attention(query.double(), key.double(), value.double(), is_causal=True)
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.double(), exact, rtol=2**-8, atol=1e-6)
+    ours.backward(torch.ones_like(ours))
+    assert torch.isfinite(query.grad).all() and query.grad.abs().sum() > 0
 
 
 def test_no_product_of_a_bf16_model_is_missed():
