@@ -6,6 +6,7 @@ pairs of the step, so that batching never reaches the gradient.
 
 import json
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,7 +40,6 @@ class Progress:
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    pairs: int = 0
 
 
 @dataclass
@@ -79,7 +79,8 @@ class Trainer:
             Interrupted: a signal came; the last finished step is checkpointed.
             PipelineError: a loss or gradient is not finite; the last checkpoint is kept.
         """
-        visited = min(self.progress.step * self.config.pairs_per_step, len(self.pairs) * self.config.epochs)
+        epochs, steps = divmod(self.progress.step, self._steps_per_epoch)
+        visited = epochs * len(self.pairs) + steps * self.config.pairs_per_step
         with (
             self.control.bar("training", len(self.pairs) * self.config.epochs, stored=visited) as bar,
             (self.folder / "metrics.jsonl").open("a") as log,
@@ -109,16 +110,16 @@ class Trainer:
             tokens += batch.n_tokens
             bar.advance(len(members), batch.n_tokens)
         loss = float(torch.cat(losses).double().mean())
+        self._check_finite("loss", loss, pairs)
         rate = learning_rate(
             self.progress.step, self.total_steps, self.config.learning_rate, self._warmup, self.config.lr_scheduler_type
         )
         norm = self._optimizer.step(rate, self.config.max_grad_norm)
-        self._check_finite(loss, norm, pairs)
+        self._check_finite("gradient norm", norm, pairs)
         seconds = time.perf_counter() - started
         self.progress.step += 1
         self.progress.tokens += tokens
         self.progress.seconds += seconds
-        self.progress.pairs += len(pairs)
         return self._metrics(loss, norm, rate, scores, tokens / seconds)
 
     def _losses(
@@ -177,14 +178,14 @@ class Trainer:
             "again to go on exactly from there."
         )
 
-    def _check_finite(self, loss: float, norm: float, pairs: Sequence[TokenPair]) -> None:
-        if torch.isfinite(torch.tensor([loss, norm])).all():
+    def _check_finite(self, name: str, value: float, pairs: Sequence[TokenPair]) -> None:
+        if math.isfinite(value):
             return
         where = ", ".join(pair.location for pair in pairs[:10])
         raise PipelineError(
-            f"Training stopped at step {self.progress.step + 1}: the loss is {loss} and the gradient norm {norm}. The "
-            f"update was not applied and the last checkpoint is kept. The pairs of this step: {where}. A lower "
-            "train.learning_rate, or reference.dtype: float32, usually helps."
+            f"Training stopped at step {self.progress.step + 1}: the {name} is {value}. The update was not applied and "
+            f"the last checkpoint is kept. The pairs of this step: {where}. A lower train.learning_rate, or "
+            "reference.dtype: float32, usually helps."
         )
 
     def _checkpoint(self) -> None:

@@ -5,6 +5,7 @@ Masters live here; gradients of a step accumulate in fp32; after an update the p
 Parameters that are fp32 already are their own masters.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -34,7 +35,7 @@ class MasterAdamW:
         """
         gradients = [p for p in self._masters.values() if p.grad is not None]
         norm = float(nn.utils.get_total_norm([p.grad for p in gradients if p.grad is not None]))
-        if torch.isfinite(torch.tensor(norm)):
+        if math.isfinite(norm):
             if max_grad_norm > 0:
                 nn.utils.clip_grads_with_norm_(gradients, max_grad_norm, torch.tensor(norm))
             for group in self._adamw.param_groups:
