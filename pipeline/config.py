@@ -47,6 +47,13 @@ class PipelineConfig(Settings):
             raise ValueError(f"{run!r} is not a plain folder name")
         return run
 
+    @field_validator("workdir")
+    @classmethod
+    def _no_file(cls, workdir: Path) -> Path:
+        if workdir.exists() and not workdir.is_dir():
+            raise ValueError(f"{workdir} is a file, not a folder")
+        return workdir
+
     @property
     def numerics(self) -> Numerics:
         """What all jobs compute with."""

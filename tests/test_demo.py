@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-ROWS = [
-    json.loads(line)
-    for line in (Path(__file__).resolve().parent.parent / "examples" / "demo" / "prefs.jsonl").open(encoding="utf-8")
-]
+FILE = Path(__file__).resolve().parent.parent / "examples" / "demo" / "prefs.jsonl"
+ROWS = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
 
 
 def words(side: str) -> list[int]:

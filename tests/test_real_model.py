@@ -1,6 +1,5 @@
 """On SmolLM2-135M-Instruct, as `make demo` unpacks it: `make test-real`."""
 
-import itertools
 import json
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from stages.scoring.scorer import load_scorer
 from tests.stages.scoring.test_scorer import naive_sum
 
 ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / "examples" / "demo" / "prefs.jsonl"
 MODEL = ROOT / ".models" / "SmolLM2-135M-Instruct"
 
 pytestmark = pytest.mark.real
@@ -27,7 +27,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def pairs(tokenizer) -> list[TokenPair]:
-    lines = itertools.islice((ROOT / "examples" / "demo" / "prefs.jsonl").open(), 12)
+    lines = DEMO.read_text(encoding="utf-8").splitlines()[:12]
     rows = [SourceRow(i, f"prefs.jsonl:{i + 1}", json.loads(line)) for i, line in enumerate(lines)]
     tokenized = PairTokenizer(tokenizer, end_ids(tokenizer, None), 256).tokenize(map(canonical_pair, rows))
     found = [pair for _, pair in tokenized if isinstance(pair, TokenPair)]
@@ -37,7 +37,7 @@ def pairs(tokenizer) -> list[TokenPair]:
 
 def test_tokens_are_those_of_the_chat_template(tokenizer, pairs):
     """Prompt and response are what the template writes, less the newline behind the end of the turn."""
-    row = json.loads(next((ROOT / "examples" / "demo" / "prefs.jsonl").open()))
+    row = json.loads(DEMO.read_text(encoding="utf-8").splitlines()[0])
     conversation = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["chosen"]}]
     text = tokenizer.apply_chat_template(conversation, tokenize=False)
     whole = tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -49,7 +50,7 @@ def load_model(folder: Path, dtype: str) -> PreTrainedModel:
             f"The model {folder} does not fit into the memory of {device_name()} in {dtype}. Use reference.dtype: "
             "bfloat16, or a larger device."
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ConfigError(
             f"The model {folder} cannot be loaded: {one_line(error)} A causal language model with "
             "safetensors weights is needed, of an architecture that the installed transformers knows."

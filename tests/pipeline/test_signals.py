@@ -11,7 +11,7 @@ import pytest
 
 from tests.tiny import ROOT, Work
 
-LONG = ("--set", "train.epochs=12", "--set", "train.pairs_per_step=2", "--set", "train.checkpoint_every=5")
+LONG = ("--set", "train.epochs=4", "--set", "train.pairs_per_step=2", "--set", "train.checkpoint_every=5")
 TIMES = {"tokens_per_second", "peak_memory_bytes"}
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from data.schema import Response
+from stages.scoring.bf16_products import fast_bf16_products
 from stages.scoring.scorer import Scorer
 from tests.tiny import build_model
 
@@ -72,7 +73,8 @@ def test_logits_are_never_rounded_to_bf16(model, tmp_path):
     response = random_responses(1)[0]
     ids = torch.tensor(np.concatenate([response.prompt_ids, response.ids]), dtype=torch.long)
     with torch.no_grad():
-        hidden = rounded.model(input_ids=ids[None]).last_hidden_state[0].double()
+        with fast_bf16_products(torch.device("cpu")):
+            hidden = rounded.model(input_ids=ids[None]).last_hidden_state[0].double()
         logps = torch.log_softmax(hidden @ rounded.lm_head.weight.double().T, dim=-1)
         start = len(response.prompt_ids)
         exact = sum(logps[start + i - 1, response.ids[i]] for i in np.flatnonzero(response.mask))
