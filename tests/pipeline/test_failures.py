@@ -23,6 +23,11 @@ def test_no_such_data(work):
     assert text == "The preference data missing.jsonl do not exist. Correct `data.train` or `data.eval`, or create it."
 
 
+def test_data_that_are_a_folder(work):
+    text = message(work, "precompute-ref", f"data.train={work.folder}", code=3)
+    assert text.endswith("are a folder. Name the files in it under `data.train`, as a list.")
+
+
 def test_every_row_too_long(work):
     text = message(work, "precompute-ref", "data.max_length=20", "data.max_bad=1", code=3)
     assert text.startswith("No training pairs are left of 40 rows read (40 prompt_too_long).")

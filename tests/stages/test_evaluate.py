@@ -5,6 +5,7 @@ import json
 import polars as pl
 import pytest
 
+from pipeline.control import ProcessControl
 from tests.tiny import example_rows, write_jsonl
 
 
@@ -123,3 +124,14 @@ def test_a_held_out_file_of_its_own_and_its_overlap(work, caplog):
     assert document["jobs"][2]["n_pairs"] == 6
     assert document["jobs"][2]["coverage"]["overlap"] == 1
     assert document["jobs"][2]["coverage"]["splits"] == {"train": 40, "dev": 0, "eval": 6}
+
+
+def test_a_signal_leaves_no_part_of_a_report(work, monkeypatch):
+    work.run("precompute-ref")
+    work.run("train")
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessControl, "stop_requested", lambda self: True)
+        document = work.run("eval", expect=75)
+    assert "nothing of it was written" in document["message"]
+    assert not (work.root / "latest" / "eval").exists()
+    assert work.run("eval")["status"] == "done"

@@ -3,12 +3,14 @@
 import gzip
 import json
 import shutil
+from itertools import count
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipeline.control import ProcessControl
 from tests.stages.scoring.test_scorer import naive_sum
 from tests.tiny import build_model, example_rows, save_model, write_jsonl
 
@@ -187,3 +189,18 @@ def test_a_logp_that_is_not_finite_is_never_stored(work):
     document = work.run("precompute-ref", f"reference.model={work.folder / 'broken'}", expect=1)
     assert "not finite or above 0" in document["message"]
     assert not list((work.root / "store").glob("*/parts/*"))
+
+
+@pytest.mark.parametrize("checks", [0, 3])
+def test_a_signal_drops_the_unit_under_way_and_keeps_the_others(make_work, monkeypatch, checks):
+    golden, work = make_work(), make_work()
+    golden.run("precompute-ref")
+    asked = count(-40)  # reading the 40 rows asks too
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessControl, "stop_requested", lambda self: next(asked) >= checks)
+        document = work.run("precompute-ref", "scoring.pack_tokens=300", expect=75)
+    assert document["status"] == "interrupted" and "the one under way was dropped" in document["message"]
+    before = work.run("precompute-ref", "--dry-run")["pairs_stored_before"]
+    assert before % 8 == 0 and before < 40
+    assert work.run("precompute-ref")["pairs_scored"] == 40 - before
+    assert stored_rows(work)["pair_key"].equals(stored_rows(golden)["pair_key"])

@@ -1,0 +1,38 @@
+"""A model is loaded the same way in every job: its dtype, its rotary frequencies, no dropout."""
+
+import pytest
+import torch
+
+from data.errors import DataError
+from stages.scoring.config import Numerics
+from stages.scoring.model import load_model
+from stages.scoring.scorer import Scorer, load_scorer
+from tests.stages.scoring.test_scorer import random_responses
+from tests.tiny import save_model
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_are_in_the_dtype_and_rotary_frequencies_stay_fp32(model_folder, dtype):
+    model = load_model(model_folder, dtype)
+    assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, dtype)}
+    assert model.model.rotary_emb.inv_freq.dtype == torch.float32
+    assert not model.training and model.config.use_cache is False
+
+
+def test_bf16_weights_are_the_fp32_weights_rounded(model_folder):
+    exact, rounded = load_model(model_folder, "float32"), load_model(model_folder, "bfloat16")
+    for one, other in zip(exact.parameters(), rounded.parameters(), strict=True):
+        assert torch.equal(one.bfloat16(), other)
+
+
+def test_dropout_of_the_configuration_never_happens(tmp_path):
+    scorer = Scorer(load_model(save_model(tmp_path / "m", attention_dropout=0.9), "float32"), pack_tokens=256)
+    responses = random_responses(4)
+    first = scorer.logps(responses)  # with gradients, as in training
+    with torch.inference_mode():
+        assert torch.equal(first.detach(), scorer.logps(responses))
+
+
+def test_a_token_beyond_the_vocabulary_is_refused_before_scoring(model_folder):
+    with pytest.raises(DataError, match="and the model has embeddings for 320 tokens"):
+        load_scorer(model_folder, Numerics("float32", 256), random_responses(8, vocab=400))
