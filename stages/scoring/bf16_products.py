@@ -1,9 +1,9 @@
 """bf16 matrix products and attention on processors that have none: computed in fp32, rounded once.
 
 Without AVX-512 or better, torch's bf16 products on a CPU are many times slower than its fp32 products
-(docs/experiments.md, benchmarks/bf16_products.py). bf16 numbers multiply exactly in fp32, and a hardware product too accumulates in fp32 and
-rounds at the end, so this is the same arithmetic in another order of summation. Weights and activations stay bf16 in
-memory.
+(docs/experiments.md, benchmarks/bf16_products.py). bf16 numbers multiply exactly in fp32, and a hardware product too
+accumulates in fp32 and rounds at the end, so this is the same arithmetic in another order of summation. Weights and
+activations stay bf16 in memory.
 """
 
 from collections.abc import Callable
