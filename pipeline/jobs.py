@@ -41,7 +41,7 @@ def run_precompute_ref(inputs: Inputs) -> JobReport:
             prepared.all, store, bound, inputs.config.numerics, inputs.config.store.unit_pairs, inputs.control
         )
     report.outputs = {"store": str(store.folder), "prepared": str(inputs.workspace.pairs.path)}
-    report.details = {"reference_id": bound.reference_id, "coverage": prepared.coverage.document()}
+    report.details |= {"reference_id": bound.reference_id, "coverage": prepared.coverage.document()}
     return report
 
 

@@ -38,7 +38,7 @@ def _plan(document: dict[str, Any]) -> str:
     if "seconds_estimated" in document:
         lines.append(f"  about {document['seconds_estimated']:,.0f} s at the rate of the last run on this device")
     if "disk_bytes" in document:
-        lines.append(f"  about {document['disk_bytes'] / 1e6:,.0f} MB of disk")
+        lines.append(f"  about {document['disk_bytes'] / 1e6:,.1f} MB of disk")
     return "\n".join(lines)
 
 

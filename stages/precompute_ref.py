@@ -23,6 +23,8 @@ from stages.scoring.config import Numerics
 if TYPE_CHECKING:
     from stages.scoring.scorer import Scorer
 
+ROW_BYTES = 200  # of a stored pair, nearly all of it its four keys
+
 logger = logging.getLogger(__name__)
 
 
@@ -64,6 +66,7 @@ def plan_precompute(pairs: Sequence[TokenPair], store: ReferenceStore) -> JobRep
     report = _report(pairs, missing, unknown)
     report.status = "dry_run" if missing else "nothing_to_do"
     report.tokens = sum(len(response) for response in unknown)
+    report.details = {"disk_bytes": ROW_BYTES * len(missing)}
     return report
 
 

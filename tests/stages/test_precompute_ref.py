@@ -170,6 +170,7 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(work):
     assert document["status"] == "dry_run"
     assert (document["pairs_scored"], document["responses_scored"]) == (40, 80)
     assert document["tokens"] > 0 and "seconds_estimated" not in document
+    assert document["disk_bytes"] > 0
     assert not (work.root / "store").exists() and not (work.root / "pairs").exists()
     work.run("precompute-ref")
     assert work.run("precompute-ref", "--dry-run")["status"] == "nothing_to_do"
