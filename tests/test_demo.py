@@ -14,7 +14,8 @@ def words(side: str) -> list[int]:
 
 
 def test_prompts_are_distinct():
-    assert len({" ".join(row["prompt"].lower().split()) for row in ROWS}) == len(ROWS) == 200
+    questions = {" ".join(row["prompt"][-1]["content"].lower().split()) for row in ROWS}
+    assert len(questions) == len(ROWS) == 200
 
 
 def test_length_gives_no_clue():

@@ -38,7 +38,7 @@ def pairs(tokenizer) -> list[TokenPair]:
 def test_tokens_are_those_of_the_chat_template(tokenizer, pairs):
     """Prompt and response are what the template writes, less the newline behind the end of the turn."""
     row = json.loads(DEMO.read_text(encoding="utf-8").splitlines()[0])
-    conversation = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["chosen"]}]
+    conversation = [*row["prompt"], {"role": "assistant", "content": row["chosen"]}]
     text = tokenizer.apply_chat_template(conversation, tokenize=False)
     whole = tokenizer(text, add_special_tokens=False)["input_ids"]
     ours = [*pairs[0].chosen.prompt_ids.tolist(), *pairs[0].chosen.ids.tolist()]
