@@ -31,7 +31,7 @@ def token_logps(
 def logits_logps(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Log p(target) of each row of the model's own logits (M, V) -> (M,) float32, in nats."""
     logits = logits.float()
-    # Not log_softmax: on a CPU it is off by 2e-5 nats a token, always to one side (docs/experiments.md).
+    # Not log_softmax: on a CPU its error has a sign, and a sum over tokens adds it up (docs/experiments.md).
     return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
 
 
