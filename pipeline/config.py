@@ -57,7 +57,7 @@ class PipelineConfig(Settings):
     @property
     def numerics(self) -> Numerics:
         """What all jobs compute with."""
-        return Numerics(self.reference.dtype, self.scoring.pack_tokens)
+        return Numerics(self.reference.dtype, self.scoring.backend, self.scoring.pack_tokens)
 
     def as_yaml(self) -> str:
         """The resolved configuration as a file that can be run again."""

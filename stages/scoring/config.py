@@ -1,22 +1,28 @@
 """Section `scoring`, and the numerics that all jobs share."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import Field
 
 from data.settings import Settings
 
+Backend = Literal["auto", "segments", "varlen", "flex", "rows"]
+
 
 class ScoringConfig(Settings):
     """Section `scoring`: how sequences are put through a model."""
 
+    backend: Backend = "auto"
+    """How attention is computed: `auto` takes the fastest that gives this model right values, and says which."""
     pack_tokens: int = Field(default=4096, ge=1)
     """Most tokens, padding included, in one forward pass; a longer pair is still scored, alone."""
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """One policy for reference and policy, scoring and training: the compute dtype and the size of a pass."""
+    """One policy for reference and policy, scoring and training: compute dtype, back-end and size of a pass."""
 
     dtype: str
+    backend: Backend
     pack_tokens: int

@@ -1,31 +1,44 @@
-"""Log-probs of given tokens from hidden states, in fp32, without ever building all logits.
+"""Log-probs of given tokens from hidden states, in fp32, with a backward pass of its own.
 
-The vocabulary projection runs on tiles of rows; each tile's logits live only while its log-softmax is taken, and are
-computed again in the backward pass.
+The projection to the vocabulary is cut into tiles. A tile's logits are used for the running log-sum-exp and dropped;
+for the backward pass those of a whole call are kept where they are few, and computed again where they are many.
+
+Legend: M scored tokens, V vocabulary, D width.
 """
 
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
 import torch
-from torch.nn.functional import linear
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
-TILE_LOGITS = 2**25  # logits alive at a time (128 MiB in fp32)
+# Many rows by few tokens keeps the matrix product fast and the tile in the cache (docs/experiments.md).
+TILE_ROWS = 2048
+TILE_TOKENS = 1024  # of the vocabulary
+KEPT_LOGITS = 2**26  # kept for the backward pass (256 MiB in fp32)
 
 
-def token_logps(
-    hidden: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
-    """Log p(target) of each row: hidden (M, D), targets (M,), weight (V, D) -> (M,) float32, in nats."""
-    weight = weight.float()  # once a call: products of bf16 inputs are exact in fp32, their sums are not in bf16
-    bias = None if bias is None else bias.float()
-    rows = max(1, TILE_LOGITS // weight.shape[0])
-    tiles = []
-    for start in range(0, len(targets), rows):
-        tile = (hidden[start : start + rows], targets[start : start + rows], weight, bias)
-        if torch.is_grad_enabled():
-            tiles.append(checkpoint(_tile_logps, *tile, use_reentrant=False, preserve_rng_state=False))
-        else:
-            tiles.append(_tile_logps(*tile))
-    return torch.cat(tiles)
+class OutputLayer(NamedTuple):
+    """From hidden states to logits: weight (V, D), bias (V,) or none; then times `scale`, then capped."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def finish(self, logits: torch.Tensor) -> torch.Tensor:
+        """Scale and cap, in place."""
+        if self.scale != 1.0:
+            logits.mul_(self.scale)
+        if self.softcap is not None:
+            logits.div_(self.softcap).tanh_().mul_(self.softcap)
+        return logits
+
+
+def token_logps(hidden: torch.Tensor, targets: torch.Tensor, layer: OutputLayer) -> torch.Tensor:
+    """Log p(target) of each row: hidden (M, D), targets (M,) -> (M,) float32, in nats."""
+    logps: torch.Tensor = _TokenLogps.apply(hidden, layer.weight, layer.bias, targets, layer)  # type: ignore[no-untyped-call]
+    return logps
 
 
 def logits_logps(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -35,7 +48,124 @@ def logits_logps(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
 
 
-def _tile_logps(
-    hidden: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
-    return logits_logps(linear(hidden.float(), weight, bias), targets)
+class _TokenLogps(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        targets: torch.Tensor,
+        layer: OutputLayer,
+    ) -> torch.Tensor:
+        keep = any(ctx.needs_input_grad[:3]) and len(hidden) * len(weight) <= KEPT_LOGITS
+        head = _Tiles(hidden, targets, layer)
+        chosen = hidden.new_zeros(len(hidden), dtype=torch.float32)
+        partial: list[list[torch.Tensor]] = [[] for _ in head.rows]
+        kept = []
+        for tile in head.tiles():
+            logits = head.logits(tile)
+            inside, columns = head.targets_in(tile)
+            chosen[tile.rows] += torch.where(inside, logits.gather(1, columns).squeeze(1), 0.0)
+            if keep:
+                kept.append(logits)
+            highest = logits.amax(1, keepdim=True)
+            # Not torch.logsumexp, which takes twice the memory traffic: the logits of a tile may be overwritten.
+            exps = (logits - highest if keep else logits.sub_(highest)).exp_()
+            partial[tile.row_number].append(exps.sum(1).log_().add_(highest[:, 0]))
+        normaliser = torch.cat([torch.stack(parts).logsumexp(0) for parts in partial])
+        ctx.save_for_backward(hidden, weight, bias, targets, normaliser, *kept)
+        ctx.layer = layer
+        return chosen - normaliser
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, weight, bias, targets, normaliser, *kept = ctx.saved_tensors
+        head = _Tiles(hidden, targets, ctx.layer)
+        to_hidden = torch.zeros_like(hidden, dtype=torch.float32) if ctx.needs_input_grad[0] else None
+        to_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        to_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None else None
+        for number, tile in enumerate(head.tiles()):
+            logits = kept[number] if kept else head.logits(tile)
+            slope = head.slope(logits)
+            logits.sub_(normaliser[tile.rows, None]).exp_()  # now p
+            inside, columns = head.targets_in(tile)
+            logits.scatter_add_(1, columns, -inside.float()[:, None])
+            logits.mul_(-gradient[tile.rows, None])
+            if slope is not None:
+                logits.mul_(slope)
+            head.add_gradients(tile, logits, to_hidden, to_weight)
+            if to_bias is not None:
+                to_bias[tile.tokens] += logits.sum(0)
+        return (
+            None if to_hidden is None else to_hidden.to(hidden.dtype),
+            None if to_weight is None else to_weight.to(weight.dtype),
+            None if to_bias is None or bias is None else to_bias.to(bias.dtype),
+            None,
+            None,
+        )
+
+
+class _Tile(NamedTuple):
+    rows: slice
+    row_number: int
+    tokens: slice
+
+
+class _Tiles:
+    """The projection, tile by tile; of the vocabulary outside, so that each part of the weight is converted once."""
+
+    def __init__(self, hidden: torch.Tensor, targets: torch.Tensor, layer: OutputLayer) -> None:
+        self._hidden, self._targets, self._layer = hidden, targets, layer
+        self.rows = [slice(start, start + TILE_ROWS) for start in range(0, len(hidden), TILE_ROWS)]
+        # bf16 inputs multiply exactly in fp32; a GPU does that, and adds up in fp32, without converting them first.
+        self._native = hidden.is_cuda and hidden.dtype != torch.float32
+        self._wide_hidden = hidden if self._native else hidden.float()
+        self._wide_weight = layer.weight
+
+    def tiles(self) -> Iterator[_Tile]:
+        """All tiles, always in the same order."""
+        for start in range(0, len(self._layer.weight), TILE_TOKENS):
+            tokens = slice(start, start + TILE_TOKENS)
+            weight = self._layer.weight[tokens]
+            self._wide_weight = weight if self._native else weight.float()
+            for number, rows in enumerate(self.rows):
+                yield _Tile(rows, number, tokens)
+
+    def logits(self, tile: _Tile) -> torch.Tensor:
+        """fp32, scaled and capped."""
+        hidden, weight = self._wide_hidden[tile.rows], self._wide_weight.t()
+        logits = torch.mm(hidden, weight, out_dtype=torch.float32) if self._native else torch.mm(hidden, weight)
+        if self._layer.bias is not None:
+            logits.add_(self._layer.bias[tile.tokens])
+        return self._layer.finish(logits)
+
+    def targets_in(self, tile: _Tile) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whether each row's target lies in the tile (M,), and its column there (M, 1), 0 where it does not."""
+        targets = self._targets[tile.rows] - tile.tokens.start
+        inside = (targets >= 0) & (targets < len(self._wide_weight))
+        return inside, torch.where(inside, targets, 0)[:, None]
+
+    def slope(self, logits: torch.Tensor) -> torch.Tensor | float | None:
+        """Derivative of the finished logits by the projection's, if it is not 1."""
+        scale, softcap = self._layer.scale, self._layer.softcap
+        if softcap is not None:
+            return (logits / softcap).square_().neg_().add_(1).mul_(scale)
+        return scale if scale != 1.0 else None
+
+    def add_gradients(
+        self, tile: _Tile, to_logits: torch.Tensor, to_hidden: torch.Tensor | None, to_weight: torch.Tensor | None
+    ) -> None:
+        """Accumulate in fp32 what the gradient of this tile's logits is worth to hidden states and weight."""
+        hidden, weight = self._wide_hidden[tile.rows], self._wide_weight
+        if self._native:
+            to_logits = to_logits.to(hidden.dtype)
+        for total, left, right in (
+            (None if to_hidden is None else to_hidden[tile.rows], to_logits, weight),
+            (None if to_weight is None else to_weight[tile.tokens], to_logits.t(), hidden),
+        ):
+            if total is not None and self._native:
+                total.add_(torch.mm(left, right, out_dtype=torch.float32))
+            elif total is not None:
+                total.addmm_(left, right)

@@ -12,6 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from data.errors import ConfigError, DataError, EnvironmentProblem, one_line
 from data.schema import Response
+from stages.scoring.allocator import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ def load_model(folder: Path, dtype: str) -> PreTrainedModel:
     Raises:
         ConfigError: the weights do not fit the configuration. EnvironmentProblem: no memory for them.
     """
+    keep_freed_memory()
     # from_pretrained(dtype=...), never .to(dtype): the latter also casts rotary frequencies.
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -56,6 +58,7 @@ def load_model(folder: Path, dtype: str) -> PreTrainedModel:
             "safetensors weights is needed, of an architecture that the installed transformers knows."
         ) from error
     _check_complete(folder, loaded[1])
+    _no_padding_token(model)
     model.eval()  # type: ignore[no-untyped-call]
     model.config.use_cache = False
     return model
@@ -82,6 +85,13 @@ def vocabulary_rows(model: PreTrainedModel) -> int:
     weight = model.get_input_embeddings().weight
     assert isinstance(weight, torch.Tensor)
     return weight.shape[0]
+
+
+def _no_padding_token(model: PreTrainedModel) -> None:
+    """Give every token its gradient: an embedding's padding token has none, and it is often the end token, too."""
+    embeddings: Any = model.get_input_embeddings()
+    if getattr(embeddings, "padding_idx", None) is not None:
+        embeddings.padding_idx = None
 
 
 def _check_complete(folder: Path, info: dict[str, Any]) -> None:

@@ -5,56 +5,28 @@ of no consequence (it may well be the end token), and attention takes its plain 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from data.schema import Response
+from stages.scoring.layout import Layout, make_layout
 
 _PADDING = 0
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A batch as the model sees it, and where in its output the scored tokens are predicted.
-
-    `positions`, `targets`, `owners` and `places` have one entry for each of the M scored tokens, response by response:
-    the flat position that predicts the token, the token, its response in the batch and its rank among that response's
-    scored tokens.
-    """
-
-    input_ids: torch.Tensor  # (B, T)
-    positions: torch.Tensor  # (M,) into B*T
-    targets: torch.Tensor  # (M,)
-    owners: torch.Tensor  # (M,) into N
-    places: torch.Tensor  # (M,)
-    n_responses: int
-    most_scored: int  # scored tokens of the response that has most
-
-
-def lay_out(responses: Sequence[Response], device: torch.device) -> Layout:
+def lay_out_rows(responses: Sequence[Response], device: torch.device) -> Layout:
     """One row a response; rows as long as the longest."""
     longest = max(len(response) for response in responses)
     input_ids = np.full((len(responses), longest), _PADDING, dtype=np.int64)
-    positions, targets = [], []
+    predicted_from = []
     for row, response in enumerate(responses):
         n_prompt = len(response.prompt_ids)
         input_ids[row, :n_prompt] = response.prompt_ids
         input_ids[row, n_prompt : len(response)] = response.ids
-        scored = np.flatnonzero(response.mask)
-        positions.append(row * longest + n_prompt + scored - 1)  # the position before a token predicts it
-        targets.append(response.ids[scored].astype(np.int64))
-    counts = [len(target) for target in targets]
-    return Layout(
-        torch.from_numpy(input_ids).to(device),
-        torch.from_numpy(np.concatenate(positions)).to(device),
-        torch.from_numpy(np.concatenate(targets)).to(device),
-        torch.from_numpy(np.repeat(np.arange(len(responses)), counts)).to(device),
-        torch.from_numpy(np.concatenate([np.arange(n) for n in counts])).to(device),
-        len(responses),
-        max(counts),
-    )
+        start = row * longest + n_prompt - 1  # the position before a token predicts it
+        predicted_from.append(np.arange(start, start + len(response.ids)))
+    return make_layout(responses, predicted_from, input_ids, None, None, device)
 
 
 def plan_rows(groups: Sequence[Sequence[Response]], budget: int) -> list[list[int]]:

@@ -8,30 +8,24 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import transformers
-from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from data.schema import Response
+from stages.scoring.backends import ATTENTIONS, choose_backend
 from stages.scoring.bf16_products import fast_bf16_products
-from stages.scoring.config import Numerics
+from stages.scoring.config import Backend, Numerics
 from stages.scoring.head import logits_logps, token_logps
-from stages.scoring.model import check_vocabulary, device_name, load_model, vocabulary_rows
-from stages.scoring.rows import Layout, lay_out, plan_rows
+from stages.scoring.layout import Layout, token_multiple
+from stages.scoring.model import check_vocabulary, device_name, load_model
+from stages.scoring.output_layer import find_output_layer
+from stages.scoring.packs import lay_out_pack, plan_packs
+from stages.scoring.rows import lay_out_rows, plan_rows
 
 logger = logging.getLogger(__name__)
-
-_PROBE_TOKENS = 8
-
-
-class OutputLayer(NamedTuple):
-    """The projection to the vocabulary: weight (V, D), bias (V,) or none."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -43,29 +37,44 @@ class Batch:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens read, padding aside."""
+        """Tokens of prompts and responses, padding aside."""
         return sum(len(response) for response in self.responses)
 
 
-def load_scorer(folder: Path, numerics: Numerics, responses: Iterable[Response]) -> "Scorer":
+def load_scorer(
+    folder: Path, numerics: Numerics, responses: Iterable[Response], attention: str | None = None
+) -> "Scorer":
     """A scorer for the model in `folder`, once it is known to have an embedding for every token of `responses`.
 
+    `attention` is how stored values were made ("packs" or "rows"); None where nothing is stored.
+
     Raises:
-        ConfigError, EnvironmentProblem: the model cannot be loaded. DataError: a token is beyond its vocabulary.
+        ConfigError, EnvironmentProblem: the model cannot be loaded, or not be scored so.
+        DataError: a token is beyond its vocabulary.
     """
     model = load_model(folder, numerics.dtype)
     check_vocabulary(model, responses)
-    return Scorer(model, numerics.pack_tokens)
+    return Scorer(model, numerics.pack_tokens, numerics.backend, attention)
 
 
 class Scorer:
     """Sums of log-probs of responses under one model, differentiable where gradients are enabled."""
 
-    def __init__(self, model: PreTrainedModel, pack_tokens: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, pack_tokens: int, backend: Backend = "auto", attention: str | None = None
+    ) -> None:
         self.model = model
         self._pack_tokens = pack_tokens
         self._decoder: Any = model.get_decoder()  # type: ignore[no-untyped-call]
-        self._head = self._probe_head()
+        self._head = find_output_layer(model, self._decoder)
+        if self._head is None:
+            logger.info("%s is scored by its own logits: they are more than its output layer", type(model).__name__)
+        self.backend = choose_backend(model, self._hidden_states, backend, attention)
+
+    @property
+    def attention(self) -> str:
+        """`packs` or `rows`: what of the back-end belongs to a reference's identity."""
+        return "rows" if self.backend == "rows" else "packs"
 
     def stack(self) -> dict[str, str]:
         """What made the scores, kept with them as provenance: versions, device, back-end, pack length."""
@@ -73,51 +82,57 @@ class Scorer:
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "device": device_name(),
-            "backend": "rows",
+            "backend": self.backend,
             "pack_tokens": str(self._pack_tokens),
         }
 
     def plan(self, groups: Sequence[Sequence[Response]]) -> list[Batch]:
         """Batches of whole groups, each response once, at most `pack_tokens` a batch."""
+        plan = (
+            plan_rows(groups, self._pack_tokens)
+            if self.backend == "rows"
+            else plan_packs(groups, self._pack_tokens - 1)
+        )
         batches = []
-        for members in plan_rows(groups, self._pack_tokens):
+        for members in plan:
             unique = {response.key: response for index in members for response in groups[index]}
             batches.append(Batch(list(unique.values()), members))
         return batches
 
     def logps(self, responses: Sequence[Response]) -> torch.Tensor:
         """Summed log-probs of the scored tokens of each response: (N,) float32, in nats."""
-        layout = lay_out(responses, self.model.device)
+        layout = self._lay_out(responses)
         with fast_bf16_products(self.model.device):
-            tokens = self._token_logps(layout)
+            tokens = self._token_logps(layout)[: len(layout.owners)]
         table = tokens.new_zeros((layout.n_responses, layout.most_scored))
         table = table.index_put((layout.owners, layout.places), tokens)
         return table.sum(dim=1, dtype=torch.float64).float()
 
+    def _lay_out(self, responses: Sequence[Response]) -> Layout:
+        device = self.model.device
+        if self.backend == "rows":
+            return lay_out_rows(responses, device)
+        # On a GPU the matrix library picks its kernel by shape, so there every pack has the same one.
+        least = self._pack_tokens if device.type == "cuda" else 0
+        return lay_out_pack(responses, ATTENTIONS[self.backend], device, token_multiple(), least)
+
     def _token_logps(self, layout: Layout) -> torch.Tensor:
         if self._head is None:
-            logits = self.model(input_ids=layout.input_ids, use_cache=False).logits
+            logits = self.model(**_inputs(layout)).logits
             return logits_logps(logits.flatten(0, 1)[layout.positions], layout.targets)
-        hidden = self._decoder(input_ids=layout.input_ids, use_cache=False).last_hidden_state
-        return token_logps(hidden.flatten(0, 1)[layout.positions], layout.targets, *self._head)
+        hidden = self._hidden_states(layout)
+        return token_logps(hidden.flatten(0, 1)[layout.positions], layout.targets, self._head)
 
-    @torch.no_grad()
-    def _probe_head(self) -> OutputLayer | None:
-        """The output layer, where it makes the model's own logits out of the decoder's output; otherwise None.
+    def _hidden_states(self, layout: Layout) -> torch.Tensor:
+        """(B, T, D), of the decoder, or where the model has none of its own, its logits."""
+        output = self._decoder(**_inputs(layout))
+        hidden: torch.Tensor = output.logits if self._decoder is self.model else output.last_hidden_state
+        return hidden
 
-        Models that scale or cap their logits after the layer are served by their own logits instead.
-        """
-        head: Any = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        if self._decoder is not self.model and isinstance(getattr(head, "weight", None), torch.Tensor):
-            layer = OutputLayer(head.weight, getattr(head, "bias", None))
-            ids = torch.arange(_PROBE_TOKENS, device=self.model.device)[None] % vocabulary_rows(self.model)
-            own = self.model(input_ids=ids, use_cache=False).logits
-            hidden = self._decoder(input_ids=ids, use_cache=False).last_hidden_state
-            # The same product, so the same bits; a tolerance would let a soft cap pass where logits are small.
-            if hidden.shape[-1] == layer.weight.shape[-1] and torch.equal(linear(hidden, *layer).float(), own.float()):
-                return layer
-        logger.info(
-            "%s makes its logits otherwise than by its output layer alone; scoring by its own logits",
-            type(self.model).__name__,
-        )
-        return None
+
+def _inputs(layout: Layout) -> dict[str, Any]:
+    """What the model is called with; `pack` reaches its attention layers as a keyword that they hand down."""
+    inputs: dict[str, Any] = {"input_ids": layout.input_ids, "use_cache": False}
+    if layout.attention is not None:
+        inputs |= {"position_ids": layout.position_ids, "pack": layout.attention}
+    return inputs

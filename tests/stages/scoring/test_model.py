@@ -35,4 +35,4 @@ def test_dropout_of_the_configuration_never_happens(tmp_path):
 
 def test_a_token_beyond_the_vocabulary_is_refused_before_scoring(model_folder):
     with pytest.raises(DataError, match="and the model has embeddings for 320 tokens"):
-        load_scorer(model_folder, Numerics("float32", 256), random_responses(8, vocab=400))
+        load_scorer(model_folder, Numerics("float32", "auto", 256), random_responses(8, vocab=400))

@@ -1,0 +1,54 @@
+"""Finds out how a model makes its logits from the decoder's output, by watching it do so once."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from stages.scoring.head import OutputLayer
+
+_PROBE_TOKENS = 8
+_LARGE = 100.0  # what logits are brought up to in the probe, so that a cap shows
+
+
+@torch.no_grad()
+def find_output_layer(model: PreTrainedModel, decoder: torch.nn.Module) -> OutputLayer | None:
+    """The output layer with the scale and soft cap that the model's configuration names, if these make its logits.
+
+    None: they do not, and the model has to make its own logits.
+    """
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if decoder is model or type(head) is not torch.nn.Linear:
+        return None
+    seen: dict[str, torch.Tensor] = {}
+
+    def enlarge(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        seen["input"] = inputs[0]
+        seen["output"] = output * (_LARGE / output.abs().amax())
+        return seen["output"]
+
+    ids = torch.arange(_PROBE_TOKENS, device=model.device)[None] % len(head.weight)
+    hidden = decoder(input_ids=ids, use_cache=False).last_hidden_state
+    with head.register_forward_hook(enlarge):
+        own = model(input_ids=ids, use_cache=False).logits
+    layer = OutputLayer(head.weight, head.bias, _scale(model), _softcap(model))
+    if "input" not in seen or not _close(seen["input"], hidden):
+        return None
+    return layer if _close(layer.finish(seen["output"].clone()), own) else None
+
+
+def _scale(model: PreTrainedModel) -> float:
+    """Cohere multiplies its logits, Granite divides them, Falcon-H1 has a multiplier."""
+    config: Any = model.config.get_text_config()
+    times = getattr(config, "logit_scale", None) or getattr(config, "lm_head_multiplier", None) or 1.0
+    return float(times) / float(getattr(config, "logits_scaling", None) or 1.0)
+
+
+def _softcap(model: PreTrainedModel) -> float | None:
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return None if cap is None else float(cap)
+
+
+def _close(ours: torch.Tensor, own: torch.Tensor) -> bool:
+    tolerance = 1e-5 if own.dtype == torch.float32 else 2**-6
+    return ours.shape == own.shape and torch.allclose(ours.float(), own.float(), rtol=tolerance, atol=tolerance)
