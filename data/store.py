@@ -31,6 +31,7 @@ from data.settings import Settings
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+_PART_KEYS = {"reference_id", "schema_version"}  # of a part's metadata; the others are the stack that scored it
 ROW_SCHEMA = pa.schema(
     [
         ("pair_key", pa.string()),
@@ -86,13 +87,15 @@ class ReferenceStore:
     def rows(self, *, damaged: Literal["refuse", "skip", "quarantine"] = "refuse") -> pl.DataFrame:
         """All rows, one for each pair key (of two, that of the smallest part name), every part checked first.
 
+        The column `stack` says what scored a row, as JSON.
+
         Raises:
             StoreError: a part is damaged or another reference's, and `damaged` is "refuse".
         """
-        tables = []
+        frames = []
         for path in sorted(self.parts_folder.glob("*.parquet")):
             try:
-                tables.append(self._read_part(path))
+                frames.append(self._read_part(path))
             except FileNotFoundError:  # another worker has set it aside
                 continue
             except DamagedPart as error:
@@ -101,9 +104,7 @@ class ReferenceStore:
                 if damaged == "quarantine":
                     self._quarantine(path)
                 logger.warning("%s", error)
-        table = pa.concat_tables(tables) if tables else ROW_SCHEMA.empty_table()
-        frame = pl.from_arrow(table)
-        assert isinstance(frame, pl.DataFrame)
+        frame = pl.concat(frames) if frames else _frame(ROW_SCHEMA.empty_table(), {})
         return frame.unique("pair_key", keep="first", maintain_order=True)
 
     def commit(self, rows: pa.Table, stack: Mapping[str, str]) -> Path:
@@ -120,7 +121,7 @@ class ReferenceStore:
         write_bytes(path, content)
         return path
 
-    def _read_part(self, path: Path) -> pa.Table:
+    def _read_part(self, path: Path) -> pl.DataFrame:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != path.stem:
             raise DamagedPart(
@@ -145,13 +146,19 @@ class ReferenceStore:
                 f"The part {path} has schema version {version}; this version reads up to {SCHEMA_VERSION}. It was made "
                 "by a newer version of this program: upgrade, or use another store.url."
             )
-        return table.select(ROW_SCHEMA.names).replace_schema_metadata(None)
+        return _frame(table, {key: value for key, value in metadata.items() if key not in _PART_KEYS})
 
     def _quarantine(self, path: Path) -> None:
         quarantine = self.folder / "quarantine"
         with writing_to(quarantine):
             path.replace(quarantine / path.name)
             fsync_folder(quarantine)
+
+
+def _frame(table: pa.Table, stack: Mapping[str, str]) -> pl.DataFrame:
+    frame = pl.from_arrow(table.select(ROW_SCHEMA.names).replace_schema_metadata(None))
+    assert isinstance(frame, pl.DataFrame)
+    return frame.with_columns(stack=pl.lit(json.dumps(stack, sort_keys=True)))
 
 
 def _check_logps(rows: pa.Table) -> None:

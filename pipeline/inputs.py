@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pipeline.workspace import Workspace
 from stages.job import Control
 from stages.reference import BoundReference, bind, locate, model_identity, tokenizer_digests, unreachable
 from stages.run_folder import RunFolder, find_run, run_document
+from stages.scoring.config import Numerics
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,13 @@ class Inputs:
 
     def bind(self, *, renew: bool) -> BoundReference:
         """The reference that the configuration stands for."""
-        return bind(self.config.reference, self.workspace.lock, self.workspace.digests, renew=renew)
+        workspace, config = self.workspace, self.config
+        store = workspace.store_root(config.store)
+        return bind(config.reference, config.scoring.backend, store, workspace.lock, workspace.digests, renew=renew)
+
+    def numerics(self, bound: BoundReference) -> Numerics:
+        """What all jobs compute with, given how the reference is stored."""
+        return replace(self.config.numerics, attention=bound.attention if bound.settled else None)
 
     def store(self, bound: BoundReference) -> ReferenceStore:
         """Its rows."""
@@ -85,11 +92,11 @@ class Inputs:
         folder = locate(self.config.train.model, None, download=download)
         if folder is None:
             return None, None
-        return self.model_id(folder), folder
+        return self.model_id(folder, bound), folder
 
-    def model_id(self, folder: Path) -> str:
-        """Identity of a model under the configured numerics: the reference's, if it is the reference."""
-        return document_key(model_identity(folder, self.config.reference, self.workspace.digests))
+    def model_id(self, folder: Path, bound: BoundReference) -> str:
+        """Identity of a model under the reference's numerics: the reference's, if it is the reference."""
+        return document_key(model_identity(folder, self.config.reference, bound.attention, self.workspace.digests))
 
     def run(
         self, bound: BoundReference, pairs: list[TokenPair], start_id: str | None

@@ -7,7 +7,7 @@ from data.errors import ConfigError, GateError, StoreError
 from pipeline.inputs import Inputs
 from stages.evaluate import Evaluation, evaluate, plan_evaluate
 from stages.job import JobReport
-from stages.precompute_ref import plan_precompute, precompute_ref
+from stages.precompute_ref import plan_precompute, precompute_ref, settle
 from stages.reference import field_diff, locate, unreachable, write_lock
 from stages.reference_rows import reference_logps
 from stages.run_folder import RunFolder
@@ -31,15 +31,16 @@ def run_precompute_ref(inputs: Inputs) -> JobReport:
     """Job one."""
     bound = inputs.bind(renew=True)
     prepared = inputs.pairs(bound.folder)
-    store = inputs.store(bound)
     if inputs.dry_run:
+        store = inputs.store(bound)
         report = plan_precompute(prepared.all, store)
     else:
         inputs.write_config(inputs.workspace.root)
+        bound, scorer = settle(bound, inputs.numerics(bound), prepared.all)
+        store = inputs.store(bound)
         write_lock(inputs.workspace.lock, inputs.config.reference, bound)
-        report = precompute_ref(
-            prepared.all, store, bound, inputs.config.numerics, inputs.config.store.unit_pairs, inputs.control
-        )
+        unit_pairs = inputs.config.store.unit_pairs
+        report = precompute_ref(prepared.all, store, bound, inputs.numerics(bound), unit_pairs, inputs.control, scorer)
     report.outputs = {"store": str(store.folder), "prepared": str(inputs.workspace.pairs.path)}
     report.details |= {"reference_id": bound.reference_id, "coverage": prepared.coverage.document()}
     return report
@@ -64,7 +65,9 @@ def run_train(inputs: Inputs) -> JobReport:
     with run.only_writer():
         run.claim(document)
         inputs.write_config(run.path)
-        report = train(pairs, reference, start, run, config.train, config.numerics, workspace.pairs, inputs.control)
+        report = train(
+            pairs, reference, start, run, config.train, inputs.numerics(bound), workspace.pairs, inputs.control
+        )
     workspace.link(workspace.latest, run)
     return report
 
@@ -83,13 +86,13 @@ def run_eval(inputs: Inputs) -> JobReport:
     run, document = inputs.run(bound, prepared.splits["train"], start_id)
     _check_trained(inputs, run, document)
     reference = reference_logps(pairs, inputs.store(bound), bound, _command("precompute-ref"))
-    policy_id = inputs.model_id(run.policy)
+    policy_id = inputs.model_id(run.policy, bound)
     evaluation = Evaluation(
         run, pairs, reference, inputs.config.train, prepared.coverage, policy_id, bound.reference_id
     )
     if inputs.dry_run:
         return plan_evaluate(evaluation)
-    report, results = evaluate(evaluation, inputs.config.eval, inputs.config.numerics, inputs.control)
+    report, results = evaluate(evaluation, inputs.config.eval, inputs.numerics(bound), inputs.control)
     report.details = {key: results[key] for key in ("metrics", "n_pairs", "coverage", "gates", "verdict")}
     _apply_verdict(inputs, run, report, results)
     return report

@@ -40,7 +40,11 @@ class Workspace:
 
     def store(self, config: StoreConfig, reference_id: str) -> ReferenceStore:
         """The rows of one reference in the configured store."""
-        return ReferenceStore(self.root / "store" if config.url is None else Path(config.url), reference_id)
+        return ReferenceStore(self.store_root(config), reference_id)
+
+    def store_root(self, config: StoreConfig) -> Path:
+        """Folder of the configured store."""
+        return self.root / "store" if config.url is None else Path(config.url)
 
     @property
     def latest(self) -> RunFolder:

@@ -159,7 +159,11 @@ def _score(evaluation: Evaluation, numerics: Numerics, control: Control, report:
         len(responses),
         len(pairs),
     )
-    scores = [PairScores(sums[p.chosen.key], sums[p.rejected.key], *evaluation.reference[p.key]) for p in pairs]
+    reference = [evaluation.reference[pair.key] for pair in pairs]
+    scores = [
+        PairScores(sums[pair.chosen.key], sums[pair.rejected.key], ref.chosen, ref.rejected)
+        for pair, ref in zip(pairs, reference, strict=True)
+    ]
     return _records(pairs, scores, evaluation.train)
 
 

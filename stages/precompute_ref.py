@@ -35,8 +35,12 @@ def precompute_ref(
     numerics: Numerics,
     unit_pairs: int,
     control: Control,
+    scorer: "Scorer | None" = None,
 ) -> JobReport:
-    """Bring the store to completeness for `pairs`; loads the model only if a response has never been scored."""
+    """Bring the store to completeness for `pairs`; loads the model only if a response has never been scored.
+
+    `scorer` is the reference's, where it had to be loaded before.
+    """
     store.describe(bound.identity)
     missing, known = outstanding(pairs, store.rows(damaged="quarantine"))
     unknown = unknown_responses(missing, known)
@@ -46,17 +50,32 @@ def precompute_ref(
         logger.info("all %d pairs have reference log-probs already; no model was loaded", report.pairs)
         return report
     logger.info("%d of %d pairs to add, %d responses to score", len(missing), report.pairs, len(unknown))
-    scorer = _load_scorer(bound, numerics, unknown) if unknown else None
+    if unknown and scorer is None:
+        scorer = _load_scorer(bound, numerics, unknown)
+    scored_here: set[str] = set()
     with control.bar("reference", report.pairs, stored=report.pairs_stored_before) as bar:
         for unit in cut_units(missing, unit_pairs):
             started = time.perf_counter()
-            if scorer is not None:
-                report.tokens += _score_unit(unit, known, scorer, control, bar)
+            responses = unknown_responses(unit, known)
+            if scorer is not None and responses:
+                report.tokens += _score(responses, len(unit), known, scorer, control, bar)
                 report.seconds += time.perf_counter() - started
+                scored_here.update(response.key for response in responses)
             else:
                 bar.advance(len(unit), 0)
-            store.commit(_table(unit, known), scorer.stack() if scorer is not None else {})
+            reused = any(response.key not in scored_here for response in unique_responses(unit))
+            store.commit(_table(unit, known), _stack(scorer, reused))
     return report
+
+
+def settle(
+    bound: BoundReference, numerics: Numerics, pairs: Sequence[TokenPair]
+) -> tuple[BoundReference, "Scorer | None"]:
+    """The reference with the attention that its model turns out to want, and the scorer that was loaded to see it."""
+    if bound.settled:
+        return bound, None
+    scorer = _load_scorer(bound, numerics, unique_responses(pairs))
+    return bound.settle(scorer.attention), scorer
 
 
 def plan_precompute(pairs: Sequence[TokenPair], store: ReferenceStore) -> JobReport:
@@ -115,13 +134,18 @@ def cut_units(missing: Sequence[TokenPair], unit_pairs: int) -> Iterator[list[To
         yield unit
 
 
-def _score_unit(unit: list[TokenPair], known: dict[str, float], scorer: "Scorer", control: Control, bar: Bar) -> int:
-    """Score the unit's unknown responses into `known`; returns the tokens read."""
+def _stack(scorer: "Scorer | None", reused: bool) -> dict[str, str]:
+    """What scored a unit; values that were there before may have been scored by anything."""
+    stack = {} if scorer is None else scorer.stack()
+    return stack | {"reused": "some"} if reused else stack
+
+
+def _score(
+    responses: list[Response], n_pairs: int, known: dict[str, float], scorer: "Scorer", control: Control, bar: Bar
+) -> int:
+    """Score the responses of a unit of `n_pairs` pairs into `known`; returns the tokens read."""
     import torch
 
-    responses = unknown_responses(unit, known)
-    if not responses:
-        bar.advance(len(unit), 0)
     with torch.inference_mode():
         for batch in scorer.plan([[response] for response in responses]):
             if control.stop_requested():
@@ -131,7 +155,7 @@ def _score_unit(unit: list[TokenPair], known: dict[str, float], scorer: "Scorer"
                 )
             sums = scorer.logps(batch.responses).tolist()
             known.update(zip((response.key for response in batch.responses), sums, strict=True))
-            bar.advance(len(unit) * len(batch.responses) / len(responses), batch.n_tokens)
+            bar.advance(n_pairs * len(batch.responses) / len(responses), batch.n_tokens)
     return sum(len(response) for response in responses)
 
 

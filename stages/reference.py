@@ -14,10 +14,11 @@ from data.durable import write_json
 from data.errors import ConfigError, StoreError, one_line
 from data.identity import DigestMemo, document_key
 from data.settings import Settings
+from stages.scoring.config import Attention, Backend
 
 logger = logging.getLogger(__name__)
 
-SCORING_VERSION = 1  # raised by hand when scoring code changes results
+SCORING_VERSION = 2  # raised by hand when scoring code changes results
 ENGINE = "pipeline"
 
 _IRRELEVANT = {"_name_or_path", "_model_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"}
@@ -50,6 +51,19 @@ class BoundReference:
     identity: dict[str, Any]
     folder: Path | None
     """Where the model lies; None where it is out of reach and the lock vouches for it."""
+    settled: bool = True
+    """False: nothing is stored yet, and only the model itself can show whether packs are right for it."""
+
+    @property
+    def attention(self) -> Attention:
+        """How it is scored: in packs or in rows."""
+        attention: Attention = self.identity["attention"]
+        return attention
+
+    def settle(self, attention: Attention) -> "BoundReference":
+        """The same reference, scored so."""
+        identity = self.identity | {"attention": attention}
+        return BoundReference(self.model, document_key(identity), identity, self.folder)
 
 
 def locate(model: str, revision: str | None, *, download: bool, weights: bool = True) -> Path | None:
@@ -87,13 +101,13 @@ def unreachable(key: str, model: str) -> ConfigError:
     )
 
 
-def model_identity(folder: Path, config: ReferenceConfig, memo: DigestMemo) -> dict[str, Any]:
+def model_identity(folder: Path, config: ReferenceConfig, attention: Attention, memo: DigestMemo) -> dict[str, Any]:
     """The full preimage of the id of the model in `folder` under the numerics of `config`."""
     weights = sorted(memo.digest(path) for path in folder.glob("*.safetensors"))
     return {
         "engine": ENGINE,
         "scoring_version": SCORING_VERSION,
-        "attention": "rows",
+        "attention": attention,
         "compute_dtype": config.dtype,
         "head_dtype": "float32",
         "weights": weights,
@@ -109,11 +123,13 @@ def tokenizer_digests(folder: Path, memo: DigestMemo) -> dict[str, str]:
     return {str(path.relative_to(folder)): memo.digest(path) for path in sorted(files)}
 
 
-def bind(config: ReferenceConfig, lock: Path, memo: DigestMemo, *, renew: bool) -> BoundReference:
+def bind(
+    config: ReferenceConfig, backend: Backend, store: Path, lock: Path, memo: DigestMemo, *, renew: bool
+) -> BoundReference:
     """The reference that `config` stands for: by its files where they are in reach, otherwise by the lock.
 
     `renew` is for the job that scores the reference: it downloads and writes the lock. The other jobs hold the files
-    to the lock.
+    to the lock. With the back-end left open, a reference in `store` that agrees in all else says how it is scored.
 
     Raises:
         ConfigError: the model is out of reach and no lock vouches for it.
@@ -123,16 +139,35 @@ def bind(config: ReferenceConfig, lock: Path, memo: DigestMemo, *, renew: bool) 
     section = config.model_dump(mode="json")
     folder = locate(config.model, config.revision, download=renew)
     if folder is not None:
-        identity = model_identity(folder, config, memo)
-        reference_id = document_key(identity)
+        bound = _bound_by_files(config, backend, store, locked, folder, memo)
         if not renew and locked is not None and locked["section"] == section:
-            _refuse_other(locked, reference_id, identity, config.model)
-        return BoundReference(config.model, reference_id, identity, folder)
+            _refuse_other(locked, bound)
+        return bound
     if locked is None or locked["section"] != section:
         raise unreachable("reference.model", config.model)
     if renew:
         logger.info("reference %s is out of reach; %s vouches for it", config.model, lock)
     return BoundReference(config.model, locked["reference_id"], locked["identity"], None)
+
+
+def _bound_by_files(
+    config: ReferenceConfig,
+    backend: Backend,
+    store: Path,
+    locked: dict[str, Any] | None,
+    folder: Path,
+    memo: DigestMemo,
+) -> BoundReference:
+    if backend != "auto":
+        identity = model_identity(folder, config, "rows" if backend == "rows" else "packs", memo)
+        return BoundReference(config.model, document_key(identity), identity, folder)
+    packs = model_identity(folder, config, "packs", memo)
+    unsettled = BoundReference(config.model, document_key(packs), packs, folder, settled=False)
+    either = [unsettled.settle("packs"), unsettled.settle("rows")]
+    stored = [bound for bound in either if (store / bound.reference_id / "reference.json").is_file()]
+    if locked is not None:
+        stored = [bound for bound in either if bound.reference_id == locked["reference_id"]] + stored
+    return stored[0] if stored else unsettled
 
 
 def write_lock(lock: Path, config: ReferenceConfig, bound: BoundReference) -> None:
@@ -159,12 +194,12 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
-def _refuse_other(locked: dict[str, Any], reference_id: str, identity: dict[str, Any], model: str) -> None:
-    if reference_id != locked["reference_id"]:
-        differences = "; ".join(field_diff(locked["identity"], identity))
+def _refuse_other(locked: dict[str, Any], bound: BoundReference) -> None:
+    if bound.reference_id != locked["reference_id"]:
+        differences = "; ".join(field_diff(locked["identity"], bound.identity))
         raise StoreError(
-            f"The reference {model} is no longer the model that was scored: {differences}. Its stored log-probs belong "
-            "to the old one. Run `pipeline precompute-ref` to score the new one, or restore the old files."
+            f"The reference {bound.model} is no longer the model that was scored: {differences}. Its stored log-probs "
+            "belong to the old one. Run `pipeline precompute-ref` to score the new one, or restore the old files."
         )
 
 

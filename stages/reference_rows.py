@@ -10,10 +10,11 @@ from stages.reference import BoundReference, field_diff
 
 
 class ReferenceLogps(NamedTuple):
-    """Sums of one pair under the reference, in nats."""
+    """Sums of one pair under the reference, in nats, and the stack that scored them, as JSON."""
 
     chosen: float
     rejected: float
+    stack: str = "{}"
 
 
 def reference_logps(
@@ -35,8 +36,8 @@ def reference_logps(
             f"{bound.reference_id[:12]} in {store.root}. Nothing was trained or evaluated; run: {rerun}."
             + _explained_by_another(missing, store, bound)
         )
-    sums = zip(rows["pair_key"], rows["ref_chosen_logps"], rows["ref_rejected_logps"], strict=True)
-    by_key = {key: ReferenceLogps(chosen, rejected) for key, chosen, rejected in sums}
+    columns = ("pair_key", "ref_chosen_logps", "ref_rejected_logps", "stack")
+    by_key = {key: ReferenceLogps(*values) for key, *values in rows.select(columns).iter_rows()}
     return {key: by_key[key] for key in wanted}
 
 

@@ -50,7 +50,7 @@ def test_tokens_are_those_of_the_chat_template(tokenizer, pairs):
 
 def test_fp32_sums_equal_the_naive_computation(pairs):
     responses = [response for pair in pairs for response in (pair.chosen, pair.rejected)]
-    scorer = load_scorer(MODEL, Numerics("float32", 2048), responses)
+    scorer = load_scorer(MODEL, Numerics("float32", "auto", 2048), responses)
     with torch.inference_mode():
         ours = torch.cat([scorer.logps(batch.responses) for batch in scorer.plan([[r] for r in responses])])
         order = [r for batch in scorer.plan([[r] for r in responses]) for r in batch.responses]
@@ -63,7 +63,7 @@ def test_bf16_sums_lie_near_the_fp32_sums(pairs):
     responses = [response for pair in pairs for response in (pair.chosen, pair.rejected)]
     sums = []
     for dtype in ("float32", "bfloat16"):
-        scorer = load_scorer(MODEL, Numerics(dtype, 2048), responses)
+        scorer = load_scorer(MODEL, Numerics(dtype, "auto", 2048), responses)
         with torch.inference_mode():
             sums.append(scorer.logps(responses).double())
     assert float((sums[0] - sums[1]).square().mean().sqrt()) < 1.0

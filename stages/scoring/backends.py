@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from data.errors import ConfigError
+from data.errors import ConfigError, one_line
 from data.schema import Response
 from stages.scoring.attention.flex import FlexAttention
 from stages.scoring.attention.registered import NAME, PackAttention, register
 from stages.scoring.attention.segments import SegmentsAttention
 from stages.scoring.attention.unsupported import UnsupportedModel
 from stages.scoring.attention.varlen import VarlenAttention
-from stages.scoring.config import Backend
+from stages.scoring.config import Attention, Backend
 from stages.scoring.layout import Layout, token_multiple
+from stages.scoring.model import vocabulary_rows
 from stages.scoring.packs import AttentionMaker, lay_out_pack
 from stages.scoring.rows import lay_out_rows
 
@@ -44,7 +45,7 @@ Forward = Callable[[Layout], torch.Tensor]
 """Hidden states (B, T, D) of a layout."""
 
 
-def choose_backend(model: PreTrainedModel, forward: Forward, wanted: Backend, attention: str | None) -> str:
+def choose_backend(model: PreTrainedModel, forward: Forward, wanted: Backend, attention: Attention | None) -> str:
     """The back-end that scores this model; its attention function is in place afterwards.
 
     `attention`: "packs" or "rows" where stored values say which, None where either will do.
@@ -53,10 +54,8 @@ def choose_backend(model: PreTrainedModel, forward: Forward, wanted: Backend, at
         ConfigError: `wanted` gives this model wrong values, or packs are needed and do not work.
     """
     if wanted == "rows" or attention == "rows":
-        logger.info(
-            "attention: rows, because %s",
-            "scoring.backend says so" if wanted == "rows" else "the reference is stored so",
-        )
+        why = "scoring.backend says so" if wanted == "rows" else "the stored reference was scored so"
+        logger.info("attention: rows, because %s", why)
         return "rows"
     candidates = _BEST_FIRST.get(model.device.type, _OTHERWISE) if wanted == "auto" else (wanted,)
     own = model.config._attn_implementation
@@ -73,7 +72,8 @@ def choose_backend(model: PreTrainedModel, forward: Forward, wanted: Backend, at
     why = f"{type(model).__name__} cannot be scored in packs ({'; '.join(reasons)})"
     if wanted != "auto":
         raise ConfigError(
-            f"scoring.backend: {wanted} does not work here: {why}. Set scoring.backend: auto, which finds one that does."
+            f"scoring.backend: {wanted} does not work here: {why}. Set scoring.backend: auto, which finds one that "
+            "does."
         )
     if attention == "packs":
         raise ConfigError(
@@ -104,8 +104,8 @@ def _try(model: PreTrainedModel, forward: Forward, maker: AttentionMaker) -> flo
         packed = _scored_states(model, forward, [layout])
     except UnsupportedModel:
         raise
-    except Exception as error:  # a model's own code, given arguments that its authors may not have thought of
-        raise UnsupportedModel(f"{type(error).__name__}: {error}") from error
+    except Exception as problem:  # a model's own code, given arguments that its authors may not have thought of
+        raise UnsupportedModel(f"{type(problem).__name__}: {one_line(problem)}") from problem
     n_layers = model.config.get_text_config().num_hidden_layers
     if counting.calls < n_layers:
         raise UnsupportedModel(f"{counting.calls} of its {n_layers} layers attend through the common interface")
@@ -142,7 +142,7 @@ def _scored_states(model: PreTrainedModel, forward: Forward, layouts: list[Layou
 def _probe_responses(model: PreTrainedModel) -> list[Response]:
     """Two prompts with two responses each, of unlike lengths, out of tokens from the whole vocabulary."""
     generator = np.random.default_rng(0)
-    n_tokens = model.get_input_embeddings().weight.shape[0]
+    n_tokens = vocabulary_rows(model)
 
     def tokens(n: int) -> np.ndarray:
         return generator.integers(0, n_tokens, n).astype(np.int32)

@@ -8,6 +8,8 @@ from pydantic import Field
 from data.settings import Settings
 
 Backend = Literal["auto", "segments", "varlen", "flex", "rows"]
+Attention = Literal["packs", "rows"]
+"""What of the back-end belongs to a reference's identity."""
 
 
 class ScoringConfig(Settings):
@@ -21,8 +23,12 @@ class ScoringConfig(Settings):
 
 @dataclass(frozen=True)
 class Numerics:
-    """One policy for reference and policy, scoring and training: compute dtype, back-end and size of a pass."""
+    """One policy for reference and policy, scoring and training: compute dtype, back-end and size of a pass.
+
+    `attention` is how the stored reference was scored; None before anything is stored.
+    """
 
     dtype: str
     backend: Backend
     pack_tokens: int
+    attention: Attention | None = None

@@ -79,7 +79,7 @@ class _TokenLogps(torch.autograd.Function):
         return chosen - normaliser
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, bias, targets, normaliser, *kept = ctx.saved_tensors
         head = _Tiles(hidden, targets, ctx.layer)

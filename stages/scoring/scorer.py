@@ -5,8 +5,9 @@ groups of responses that belong together (the sides of a pair), get batches back
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from transformers import PreTrainedModel
 from data.schema import Response
 from stages.scoring.backends import ATTENTIONS, choose_backend
 from stages.scoring.bf16_products import fast_bf16_products
-from stages.scoring.config import Backend, Numerics
+from stages.scoring.config import Attention, Backend, Numerics
 from stages.scoring.head import logits_logps, token_logps
 from stages.scoring.layout import Layout, token_multiple
 from stages.scoring.model import check_vocabulary, device_name, load_model
@@ -41,12 +42,8 @@ class Batch:
         return sum(len(response) for response in self.responses)
 
 
-def load_scorer(
-    folder: Path, numerics: Numerics, responses: Iterable[Response], attention: str | None = None
-) -> "Scorer":
+def load_scorer(folder: Path, numerics: Numerics, responses: Iterable[Response]) -> "Scorer":
     """A scorer for the model in `folder`, once it is known to have an embedding for every token of `responses`.
-
-    `attention` is how stored values were made ("packs" or "rows"); None where nothing is stored.
 
     Raises:
         ConfigError, EnvironmentProblem: the model cannot be loaded, or not be scored so.
@@ -54,14 +51,14 @@ def load_scorer(
     """
     model = load_model(folder, numerics.dtype)
     check_vocabulary(model, responses)
-    return Scorer(model, numerics.pack_tokens, numerics.backend, attention)
+    return Scorer(model, numerics.pack_tokens, numerics.backend, numerics.attention)
 
 
 class Scorer:
     """Sums of log-probs of responses under one model, differentiable where gradients are enabled."""
 
     def __init__(
-        self, model: PreTrainedModel, pack_tokens: int, backend: Backend = "auto", attention: str | None = None
+        self, model: PreTrainedModel, pack_tokens: int, backend: Backend = "auto", attention: Attention | None = None
     ) -> None:
         self.model = model
         self._pack_tokens = pack_tokens
@@ -72,7 +69,7 @@ class Scorer:
         self.backend = choose_backend(model, self._hidden_states, backend, attention)
 
     @property
-    def attention(self) -> str:
+    def attention(self) -> Attention:
         """`packs` or `rows`: what of the back-end belongs to a reference's identity."""
         return "rows" if self.backend == "rows" else "packs"
 
@@ -85,6 +82,12 @@ class Scorer:
             "backend": self.backend,
             "pack_tokens": str(self._pack_tokens),
         }
+
+    def reproduces(self, stack: Mapping[str, str]) -> bool:
+        """Whether values that were scored under `stack` should come out of this scorer bit for bit."""
+        if self.attention != "packs" or self.model.device.type != "cpu":
+            return False  # promised for no GPU before it has been seen on one
+        return dict(stack) | {"pack_tokens": ""} == self.stack() | {"pack_tokens": ""}
 
     def plan(self, groups: Sequence[Sequence[Response]]) -> list[Batch]:
         """Batches of whole groups, each response once, at most `pack_tokens` a batch."""
@@ -118,10 +121,18 @@ class Scorer:
 
     def _token_logps(self, layout: Layout) -> torch.Tensor:
         if self._head is None:
-            logits = self.model(**_inputs(layout)).logits
-            return logits_logps(logits.flatten(0, 1)[layout.positions], layout.targets)
+            return logits_logps(self._own_logits(layout), layout.targets)
         hidden = self._hidden_states(layout)
         return token_logps(hidden.flatten(0, 1)[layout.positions], layout.targets, self._head)
+
+    def _own_logits(self, layout: Layout) -> torch.Tensor:
+        """(M, V): the model's logits at the scored positions; of a pack it is asked for no others, if it can be."""
+        inputs = _inputs(layout)
+        if len(layout.input_ids) > 1 or "logits_to_keep" not in signature(self.model.forward).parameters:
+            logits: torch.Tensor = self.model(**inputs).logits.flatten(0, 1)[layout.positions]
+            return logits
+        kept: torch.Tensor = self.model(**inputs, logits_to_keep=layout.positions).logits[0]
+        return kept
 
     def _hidden_states(self, layout: Layout) -> torch.Tensor:
         """(B, T, D), of the decoder, or where the model has none of its own, its logits."""

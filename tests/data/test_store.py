@@ -1,6 +1,7 @@
 """The store is a set of rows: whole, checked, never older or other than what its names say."""
 
 import hashlib
+import json
 import logging
 import signal
 import subprocess
@@ -62,13 +63,20 @@ def test_rows_come_back_exactly(store):
     rows = table(*range(4)).drop_columns(["ref_chosen_logps", "ref_rejected_logps"])
     rows = rows.append_column("ref_chosen_logps", pa.array(logps)).append_column("ref_rejected_logps", pa.array(logps))
     store.commit(rows, STACK)
-    assert store.rows().to_arrow().to_pylist() == rows.to_pylist()
+    assert store.rows().drop("stack").to_arrow().to_pylist() == rows.to_pylist()
     assert store.rows()["ref_chosen_logps"].to_numpy().tobytes() == logps.tobytes()
+
+
+def test_each_row_says_what_scored_it(store):
+    store.commit(table(1), STACK)
+    store.commit(table(2), {})
+    stacks = {key: json.loads(stack) for key, stack in store.rows().select("pair_key", "stack").iter_rows()}
+    assert stacks == dict(zip(sorted(keys(1)) + sorted(keys(2)), [STACK, {}], strict=True))
 
 
 def test_store_that_is_not_there_is_empty(store):
     assert store.rows().height == 0
-    assert store.rows().columns == ROW_SCHEMA.names
+    assert store.rows().columns == [*ROW_SCHEMA.names, "stack"]
     assert not store.root.exists()
 
 
@@ -245,7 +253,7 @@ def test_part_of_a_newer_version_is_refused_and_never_set_aside(store, damaged):
 def test_columns_that_a_later_writer_added_do_not_matter(store):
     put(store, table(1).append_column("more", pa.array([1])), other="x")
     store.commit(table(2), STACK)
-    assert store.rows().columns == ROW_SCHEMA.names
+    assert store.rows().columns == [*ROW_SCHEMA.names, "stack"]
     assert set(store.rows()["pair_key"]) == keys(1, 2)
 
 

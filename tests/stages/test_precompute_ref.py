@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pipeline.control import ProcessControl
+from tests.families import build as build_family
 from tests.stages.scoring.test_scorer import naive_sum
 from tests.tiny import build_model, example_rows, save_model, write_jsonl
 
@@ -57,6 +58,54 @@ def test_a_finished_rerun_scores_nothing_and_changes_nothing(work):
 def test_what_cannot_change_a_logp_scores_nothing(work, change):
     work.run("precompute-ref")
     assert work.run("precompute-ref", change)["status"] == "nothing_to_do"
+
+
+def test_the_size_of_packs_does_not_change_a_bit(work):
+    """The same parts, but for the pack length in what they say of their making."""
+    work.run("precompute-ref")
+    rows = stored_rows(work)
+    shutil.rmtree(work.root / "store")
+    work.run("precompute-ref", "scoring.pack_tokens=100", "store.unit_pairs=3")
+    assert rows.equals(stored_rows(work))
+
+
+def test_packs_and_rows_are_two_references_and_auto_takes_the_one_that_is_stored(work):
+    rows = work.run("precompute-ref", "scoring.backend=rows")
+    assert work.run("precompute-ref")["status"] == "nothing_to_do"
+    packs = work.run("precompute-ref", "scoring.backend=segments")
+    assert packs["pairs_scored"] == 40 and packs["reference_id"] != rows["reference_id"]
+    assert work.run("precompute-ref")["reference_id"] == packs["reference_id"]
+
+
+def test_a_model_that_packs_would_misread_is_stored_and_found_again_as_rows(work):
+    model = build_family("gptj")
+    for part in work.model.iterdir():
+        if part.name.startswith(("tokenizer", "special", "chat")):
+            (work.folder / "gptj").mkdir(exist_ok=True)
+            shutil.copy(part, work.folder / "gptj")
+    model.save_pretrained(work.folder / "gptj")
+    setting = f"reference.model={work.folder / 'gptj'}"
+    document = work.run("precompute-ref", setting)
+    identity = json.loads((work.root / "store" / document["reference_id"] / "reference.json").read_text())["identity"]
+    assert identity["attention"] == "rows"
+    assert work.run("precompute-ref", setting)["status"] == "nothing_to_do"
+    assert work.run("train", setting, "train.epochs=1")["status"] == "done"
+    assert work.run("eval", setting, "train.epochs=1")["status"] == "done"
+    message = work.run("precompute-ref", setting, "scoring.backend=segments", expect=2)["message"]
+    assert "scoring.backend: segments does not work here: GPTJForCausalLM cannot be scored in packs" in message
+
+
+def test_what_scored_a_value_is_only_claimed_of_values_scored_then(work):
+    """A unit that reuses earlier values may not say that its stack made them."""
+    work.run("precompute-ref")
+    rows = example_rows(40)
+    rows[0] = {**rows[0], "chosen": rows[0]["rejected"], "rejected": rows[0]["chosen"]}
+    rows[1] = {**rows[1], "rejected": "Something new, and long enough."}
+    write_jsonl(work.data, [*rows, *example_rows(1, start=99)])
+    before = set((work.root / "store").glob("*/parts/*.parquet"))
+    work.run("precompute-ref", "store.unit_pairs=1")
+    stacks = [pq.read_schema(p).metadata for p in set((work.root / "store").glob("*/parts/*.parquet")) - before]
+    assert sorted(stack.get(b"reused", b"none") for stack in stacks) == [b"none", b"some", b"some"]
 
 
 def test_row_order_and_another_file_format_score_nothing(work):

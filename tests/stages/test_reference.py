@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from data.errors import ConfigError
+from data.errors import ConfigError, StoreError
 from data.identity import DigestMemo, document_key
+from data.store import ReferenceStore
 from stages.reference import ReferenceConfig, bind, field_diff, locate, model_identity, write_lock
 
 
@@ -15,9 +16,21 @@ def folder(tmp_path, model_folder):
     return shutil.copytree(model_folder, tmp_path / "model")
 
 
-def identity(folder, dtype="float32"):
+def identity(folder, dtype="float32", attention="packs"):
     config = ReferenceConfig(model=str(folder), dtype=dtype)
-    return document_key(model_identity(folder, config, DigestMemo(folder.parent / "digests.json")))
+    return document_key(model_identity(folder, config, attention, DigestMemo(folder.parent / "digests.json")))
+
+
+@pytest.fixture
+def bound_to(folder, tmp_path):
+    """Binds the folder's model, with a store and a lock in tmp_path."""
+    memo = DigestMemo(tmp_path / "digests.json")
+
+    def bind_it(backend="auto", dtype="float32", renew=True):
+        config = ReferenceConfig(model=str(folder), dtype=dtype)
+        return bind(config, backend, tmp_path / "store", tmp_path / "reference.lock", memo, renew=renew)
+
+    return bind_it
 
 
 def edit_config(folder, **changes):
@@ -47,6 +60,50 @@ def test_what_cannot_does_not(folder, changes):
     assert identity(folder) == before
 
 
+def test_packs_and_rows_are_two_references(folder):
+    assert identity(folder, attention="packs") != identity(folder, attention="rows")
+
+
+@pytest.mark.parametrize(
+    ("backend", "attention"), [("segments", "packs"), ("varlen", "packs"), ("flex", "packs"), ("rows", "rows")]
+)
+def test_a_named_back_end_decides_between_packs_and_rows(bound_to, folder, backend, attention):
+    bound = bound_to(backend)
+    assert bound.settled and bound.attention == attention
+    assert bound.reference_id == identity(folder, attention=attention)
+
+
+def test_left_open_and_nothing_stored_the_model_has_to_show_it(bound_to, folder):
+    bound = bound_to()
+    assert not bound.settled
+    for attention in ("packs", "rows"):
+        settled = bound.settle(attention)
+        assert settled.settled and settled.attention == attention
+        assert settled.reference_id == document_key(settled.identity) == identity(folder, attention=attention)
+
+
+@pytest.mark.parametrize("attention", ["packs", "rows"])
+def test_left_open_a_stored_reference_says_how_it_is_scored(bound_to, folder, tmp_path, attention):
+    ReferenceStore(tmp_path / "store", identity(folder, attention=attention)).describe(
+        bound_to().settle(attention).identity
+    )
+    bound = bound_to()
+    assert bound.settled and bound.attention == attention
+    assert not bound_to(dtype="bfloat16").settled
+
+
+def test_of_two_stored_references_the_lock_decides(bound_to, folder, tmp_path):
+    for attention in ("packs", "rows"):
+        bound = bound_to().settle(attention)
+        ReferenceStore(tmp_path / "store", bound.reference_id).describe(bound.identity)
+    assert bound_to().attention == "packs"
+    config = ReferenceConfig(model=str(folder), dtype="float32")
+    write_lock(tmp_path / "reference.lock", config, bound_to("rows"))
+    assert bound_to(renew=False).attention == "rows"
+    with pytest.raises(StoreError, match=r'attention: "rows" -> "packs".*Run `pipeline precompute-ref`'):
+        bound_to("segments", renew=False)
+
+
 def test_dtype_and_weights_count_and_names_of_files_do_not(folder):
     before = identity(folder)
     assert identity(folder, "bfloat16") != before
@@ -64,16 +121,14 @@ def test_another_place_and_other_files_do_not_count(folder, tmp_path):
     assert identity(folder) == identity(tmp_path / "elsewhere")
 
 
-def test_the_lock_vouches_only_for_the_section_it_was_written_for(folder, tmp_path):
-    lock, memo = tmp_path / "reference.lock", DigestMemo(tmp_path / "digests.json")
-    config = ReferenceConfig(model=str(folder), dtype="float32")
-    bound = bind(config, lock, memo, renew=True)
-    write_lock(lock, config, bound)
+def test_the_lock_vouches_only_for_the_section_it_was_written_for(folder, tmp_path, bound_to):
+    bound = bound_to().settle("rows")
+    write_lock(tmp_path / "reference.lock", ReferenceConfig(model=str(folder), dtype="float32"), bound)
     shutil.rmtree(folder)
-    found = bind(config, lock, memo, renew=False)
-    assert found.reference_id == bound.reference_id and found.folder is None
+    found = bound_to(renew=False)
+    assert found.reference_id == bound.reference_id and found.folder is None and found.attention == "rows"
     with pytest.raises(ConfigError, match="is neither a folder on this machine nor a model that the Hub"):
-        bind(config.model_copy(update={"dtype": "bfloat16"}), lock, memo, renew=False)
+        bound_to(dtype="bfloat16", renew=False)
 
 
 def test_a_hub_id_that_is_not_cached_is_out_of_reach_offline():

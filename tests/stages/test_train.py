@@ -215,14 +215,26 @@ def test_step_zero_check_finds_an_edited_store(work):
 
     document = work.run("precompute-ref")
     store = ReferenceStore(work.root / "store", document["reference_id"])
-    table = store.rows().to_arrow()
+    stack = json.loads(store.rows()["stack"][0])
+    table = store.rows().drop("stack").to_arrow()
     for part in store.parts_folder.iterdir():
         part.unlink()
     edited = [value + (0.5 if i == 7 else 0.0) for i, value in enumerate(table["ref_chosen_logps"].to_pylist())]
     index = table.schema.get_field_index("ref_chosen_logps")
-    store.commit(table.set_column(index, "ref_chosen_logps", pa.array(edited, pa.float32())), {})
+    store.commit(table.set_column(index, "ref_chosen_logps", pa.array(edited, pa.float32())), stack)
     message = work.run("train", "data.eval_fraction=0", expect=4)["message"]
     assert "Step-0 check failed before the first update" in message and "up to 0.5 nats apart" in message
+    assert "expected: none at all on the same machine and versions" in message
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_untouched_policy_gives_what_is_stored_to_the_last_bit(work, dtype):
+    """Whatever the packs: stored in packs of 100 tokens, checked in packs of 1000."""
+    work.run("precompute-ref", f"reference.dtype={dtype}", "scoring.pack_tokens=100")
+    settings = (f"reference.dtype={dtype}", "scoring.pack_tokens=1000", "train.epochs=1")
+    done = work.command("train", "--config", str(work.config), *(part for s in settings for part in ("--set", s)))
+    assert done.returncode == 0
+    assert "responses, each the same to the last bit" in done.stderr
 
 
 def test_the_policy_moves_by_about_the_learning_rate(work):

@@ -56,7 +56,7 @@ class FlexAttention:
         def capped(score: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
             return score if softcap is None else softcap * torch.tanh(score / softcap)
 
-        out = _kernel(query.device.type)(
+        out: torch.Tensor = _kernel(query.device.type)(
             query,
             key,
             value,

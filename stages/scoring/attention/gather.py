@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 
 class GatherPlan:
-    """Which row of an (n_rows, d) matrix stands at each place of the gathered one; rows from `n_live` on are padding."""
+    """Which row of an (n_rows, d) matrix stands at each place of another; rows from `n_live` on are padding."""
 
     def __init__(self, index: np.ndarray, n_rows: int, n_live: int, device: torch.device) -> None:
         self.index = torch.from_numpy(index).to(device)
@@ -39,16 +39,20 @@ class GatherPlan:
         return total
 
 
-class Gather(torch.autograd.Function):
-    """rows (n_rows, d) -> (n_sources, d); the gradient is summed in fp32."""
+def gather(rows: torch.Tensor, plan: GatherPlan) -> torch.Tensor:
+    """Rows (n_rows, d) -> (n_sources, d); the gradient is summed in fp32."""
+    gathered: torch.Tensor = _Gather.apply(rows, plan)  # type: ignore[no-untyped-call]
+    return gathered
 
+
+class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor, plan: GatherPlan) -> torch.Tensor:
         ctx.plan = plan
         return rows.index_select(0, plan.index)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         sources = gradient.new_zeros((len(gradient) + 1, *gradient.shape[1:]), dtype=torch.float32)
         sources[:-1] = gradient

@@ -154,7 +154,7 @@ class _Attention(torch.autograd.Function):
         return rows.view(1, pack.n_tokens, -1, value.shape[-1]).to(query.dtype)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, sinks = ctx.saved_tensors
         work = _Work(query, key, value, sinks, ctx.pack, ctx.terms)

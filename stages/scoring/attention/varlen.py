@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.scoring.attention.gather import Gather, GatherPlan
+from stages.scoring.attention.gather import GatherPlan, gather
 from stages.scoring.attention.segment import Segment
 from stages.scoring.attention.unsupported import UnsupportedModel
 
@@ -69,8 +69,7 @@ class VarlenAttention:
         """(1, K, T, d) -> (keys of all segments, K or H, d)."""
         _, n_key_heads, n_tokens, width = states.shape
         rows = states[0].transpose(0, 1).reshape(n_tokens, n_key_heads * width)
-        gathered: torch.Tensor = Gather.apply(rows, self._plan)  # type: ignore[no-untyped-call]
-        gathered = gathered.view(-1, n_key_heads, width)
+        gathered = gather(rows, self._plan).view(-1, n_key_heads, width)
         if n_heads != n_key_heads and "enable_gqa" not in _parameters():
             gathered = gathered.repeat_interleave(n_heads // n_key_heads, dim=1)
         return gathered
