@@ -83,8 +83,8 @@ class _TokenLogps(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, bias, targets, normaliser, *kept = ctx.saved_tensors
         head = _Tiles(hidden, targets, ctx.layer)
-        to_hidden = torch.zeros_like(hidden, dtype=torch.float32) if ctx.needs_input_grad[0] else None
-        to_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        to_hidden = torch.empty_like(hidden, dtype=torch.float32) if ctx.needs_input_grad[0] else None
+        to_weight = torch.empty_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         to_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None else None
         for number, tile in enumerate(head.tiles()):
             logits = kept[number] if kept else head.logits(tile)
@@ -157,15 +157,20 @@ class _Tiles:
     def add_gradients(
         self, tile: _Tile, to_logits: torch.Tensor, to_hidden: torch.Tensor | None, to_weight: torch.Tensor | None
     ) -> None:
-        """Accumulate in fp32 what the gradient of this tile's logits is worth to hidden states and weight."""
+        """Add up in fp32 what the gradient of this tile's logits is worth to hidden states and weight."""
         hidden, weight = self._wide_hidden[tile.rows], self._wide_weight
         if self._native:
             to_logits = to_logits.to(hidden.dtype)
-        for total, left, right in (
-            (None if to_hidden is None else to_hidden[tile.rows], to_logits, weight),
-            (None if to_weight is None else to_weight[tile.tokens], to_logits.t(), hidden),
-        ):
-            if total is not None and self._native:
-                total.add_(torch.mm(left, right, out_dtype=torch.float32))
-            elif total is not None:
-                total.addmm_(left, right)
+        if to_hidden is not None:
+            self._add_product(to_hidden[tile.rows], to_logits, weight, first=tile.tokens.start == 0)
+        if to_weight is not None:
+            self._add_product(to_weight[tile.tokens], to_logits.t(), hidden, first=tile.row_number == 0)
+
+    def _add_product(self, total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, *, first: bool) -> None:
+        if self._native:
+            product = torch.mm(left, right, out_dtype=torch.float32)
+            total.copy_(product) if first else total.add_(product)
+        elif first:
+            torch.mm(left, right, out=total)
+        else:
+            total.addmm_(left, right)

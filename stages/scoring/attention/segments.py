@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from stages.scoring.attention.gather import GatherPlan
 from stages.scoring.attention.segment import Segment
 
-BLOCK_ROWS = 256  # longer blocks waste more of the upper triangle, shorter ones more calls
+BLOCK_ROWS = 128  # longer blocks waste more of the upper triangle, shorter ones more calls
 GRANULE = 16  # block shapes are multiples of this
 GROUP_SCORES = 2**22  # scores alive at a time (16 MiB in fp32): what stays in the cache
 
