@@ -1,9 +1,13 @@
-"""Tiny random models of many families, built in this process."""
+"""Tiny random models of many families, random responses, and the plain computation that scores are held against."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
+
+from data.schema import Response
 
 COMMON: dict[str, Any] = {
     "vocab_size": 320,
@@ -59,9 +63,65 @@ ROWS: dict[str, dict[str, Any]] = {
 
 def build(family: str, seed: int = 0, **changes: Any) -> Any:
     """A random model in fp32, in eval mode, without dropout."""
-    settings = COMMON | (PACKED | ROWS)[family] | changes
-    settings |= dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout", "hidden_dropout", "resid_dropout"), 0.0)
-    settings |= {"embd_pdrop": 0.0, "embedding_dropout": 0.0, "residual_dropout": 0.0}
+    dropouts = ("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout", "hidden_dropout")
+    more = ("resid_dropout", "embedding_dropout", "residual_dropout")
+    settings = COMMON | (PACKED | ROWS)[family] | dict.fromkeys(dropouts + more, 0.0) | changes
+    if family == "falcon":
+        del settings["head_dim"]  # it has no such setting
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings)).eval()
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings)).eval()
+    if family == "gpt_oss":
+        for layer in model.model.layers:
+            layer.self_attn.sinks.data = torch.linspace(-1, 2, layer.self_attn.sinks.numel())
+    return model
+
+
+def random_responses(
+    n: int, vocab: int = 320, seed: int = 0, siblings: int = 1, longest: tuple[int, int] = (29, 39)
+) -> list[Response]:
+    """Responses of many lengths, `siblings` to each prompt; not all of their tokens are scored.
+
+    Some hold the padding id and the end id. `longest`: tokens of prompt and response.
+    """
+    rng = np.random.default_rng(seed)
+    responses: list[Response] = []
+    for index in range(n):
+        if index % siblings == 0:
+            prompt = rng.integers(0, vocab, rng.integers(1, longest[0] + 1)).astype(np.int32)
+        else:
+            prompt = responses[-1].prompt_ids
+        ids = rng.integers(0, vocab, rng.integers(1, longest[1] + 1)).astype(np.int32)
+        mask = rng.random(len(ids)) < 0.8
+        mask[len(ids) // 2] = True
+        responses.append(Response(prompt, ids, mask))
+    return responses
+
+
+def make_response(prompt: Iterable[int], ids: Iterable[int], mask: Iterable[int] | None = None) -> Response:
+    """A response out of numbers; every token is scored unless a mask of zeros and ones says otherwise."""
+    tokens = np.array(list(ids), dtype=np.int32)
+    scored = np.ones(len(tokens), dtype=bool) if mask is None else np.array(list(mask), dtype=bool)
+    return Response(np.array(list(prompt), dtype=np.int32), tokens, scored)
+
+
+def naive_sum(model: Any, response: Response) -> torch.Tensor:
+    """Sum of log p of the scored tokens, from the model's own logits over the unpadded sequence."""
+    ids = torch.tensor(np.concatenate([response.prompt_ids, response.ids]), dtype=torch.long)
+    logps = torch.log_softmax(model(input_ids=ids[None]).logits[0].double(), dim=-1)
+    start = len(response.prompt_ids)
+    scored = [logps[start + i - 1, response.ids[i]] for i in range(len(response.ids)) if response.mask[i]]
+    return torch.stack(scored).sum()
+
+
+def gradients(model: Any, loss: torch.Tensor) -> torch.Tensor:
+    """All gradients of a loss in one vector; none are left behind."""
+    loss.backward()
+    flat = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in model.parameters()]
+    model.zero_grad()
+    return torch.cat(flat)
+
+
+def relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """L2, as a share of theirs."""
+    return float((ours - theirs).norm() / theirs.norm())

@@ -7,36 +7,23 @@ import pytest
 import torch
 
 from data.schema import Response
+from stages.objectives.preference import preference_loss
 from stages.scoring.bf16_products import fast_bf16_products
 from stages.scoring.head import logits_logps
 from stages.scoring.scorer import Scorer
+from tests.families import (
+    PACKED,
+    ROWS,
+    build,
+    gradients,
+    make_response,
+    naive_sum,
+    random_responses,
+    relative_difference,
+)
 from tests.tiny import build_model
 
-
-def naive_sum(model, response: Response) -> torch.Tensor:
-    """Sum of log p of the scored tokens, from the model's own logits over the unpadded sequence."""
-    ids = torch.tensor(np.concatenate([response.prompt_ids, response.ids]), dtype=torch.long)
-    logps = torch.log_softmax(model(input_ids=ids[None]).logits[0].double(), dim=-1)
-    start = len(response.prompt_ids)
-    scored = [logps[start + i - 1, response.ids[i]] for i in range(len(response.ids)) if response.mask[i]]
-    return torch.stack(scored).sum()
-
-
-def random_responses(n: int, vocab: int = 320, seed: int = 0) -> list[Response]:
-    """Responses of many lengths, some with tokens that are not scored, some holding the padding id and the end id."""
-    rng = np.random.default_rng(seed)
-    responses = []
-    for _ in range(n):
-        prompt = rng.integers(0, vocab, rng.integers(1, 30)).astype(np.int32)
-        ids = rng.integers(0, vocab, rng.integers(1, 40)).astype(np.int32)
-        mask = rng.random(len(ids)) < 0.8
-        mask[0] = True
-        responses.append(Response(prompt, ids, mask))
-    return responses
-
-
-def relative_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    return float((ours - theirs).norm() / theirs.norm())
+DTYPES = [torch.float32, torch.bfloat16]
 
 
 @pytest.fixture
@@ -44,12 +31,65 @@ def model(request):
     return build_model(**getattr(request, "param", {}))
 
 
+@pytest.fixture
+def wide_model(tmp_path):
+    """A Llama wide enough for matrix products to be cut up, in the dtype asked for, loaded as jobs load theirs."""
+    from transformers import AutoModelForCausalLM
+
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16, "num_hidden_layers": 2}
+    build("llama", max_position_embeddings=2048, **sizes).save_pretrained(tmp_path)
+    return lambda dtype: AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype).eval()
+
+
+def long_responses() -> list[Response]:
+    """Prompts and responses from one token to more than a block of queries, shared prompts and single ones."""
+    rng = np.random.default_rng(1)
+    lengths = {337: (311, 5, 40), 20: (300, 61), 1: (7, 290), 260: (1,)}
+    responses = []
+    for n_prompt, counts in lengths.items():
+        prompt = rng.integers(0, 320, n_prompt)
+        for n in counts:
+            mask = rng.random(n) < 0.8
+            mask[-1] = True
+            responses.append(make_response(prompt, rng.integers(0, 320, n), mask))
+    return responses
+
+
+def step_gradient(scorer: Scorer, pairs: list[tuple[Response, Response]]) -> torch.Tensor:
+    """Gradient of the mean preference loss over the pairs, batch by batch as the plan says."""
+    total = torch.zeros(())
+    for batch in scorer.plan(pairs):
+        logps = dict(zip([r.key for r in batch.responses], scorer.logps(batch.responses), strict=True))
+        chosen, rejected = (torch.stack([logps[pairs[i][side].key] for i in batch.groups]) for side in (0, 1))
+        counts = [torch.tensor([pairs[i][side].n_scored for i in batch.groups]) for side in (0, 1)]
+        reference = torch.linspace(-3, 3, len(pairs))[batch.groups]
+        losses = preference_loss("sigmoid", chosen, rejected, chosen.detach() + reference, rejected.detach(), *counts)
+        total = total + losses.sum() / len(pairs)
+    return gradients(scorer.model, total)
+
+
+@pytest.mark.parametrize("family", [*PACKED, *ROWS])
+def test_packs_equal_rows_equal_the_models_own_logits(family):
+    model = build(family)
+    responses = random_responses(6, siblings=3, longest=(12, 14))
+    weights = torch.linspace(-1, 1.5, len(responses))
+    naive = torch.stack([naive_sum(model, response) for response in responses])
+    naive_gradient = gradients(model, (naive * weights).sum())
+    for backend, used in (("rows", "rows"), ("auto", "segments" if family in PACKED else "rows")):
+        scorer = Scorer(model, pack_tokens=256, backend=backend)
+        ours = scorer.logps(responses)
+        assert scorer.backend == used
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours.double(), naive, atol=1e-4, rtol=0)
+        assert relative_difference(gradients(model, (ours * weights).sum()), naive_gradient) < 1e-5
+
+
 @pytest.mark.parametrize("model", [{}, {"tie_word_embeddings": False}], indirect=True, ids=["tied", "untied"])
 def test_sums_equal_the_naive_computation(model):
     responses = random_responses(13)
     with torch.no_grad():
-        ours = Scorer(model, pack_tokens=256).logps(responses)
         naive = torch.stack([naive_sum(model, response) for response in responses])
+        ours = Scorer(model, pack_tokens=256).logps(responses)
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours.double(), naive, atol=1e-4, rtol=0)
 
@@ -57,32 +97,48 @@ def test_sums_equal_the_naive_computation(model):
 def test_gradients_equal_the_naive_computation(model):
     responses = random_responses(6)
     weights = torch.linspace(-1, 1, len(responses))
-    (Scorer(model, pack_tokens=256).logps(responses) * weights).sum().backward()
-    ours = torch.cat([p.grad.flatten() for p in model.parameters()])
-    model.zero_grad()
-    sum(w * naive_sum(model, response) for w, response in zip(weights, responses, strict=True)).backward()
-    naive = torch.cat([p.grad.flatten() for p in model.parameters()])
+    naive = gradients(model, sum(w * naive_sum(model, r) for w, r in zip(weights, responses, strict=True)))
+    ours = gradients(model, (Scorer(model, pack_tokens=256).logps(responses) * weights).sum())
     assert relative_difference(ours, naive) < 1e-5
 
 
-def test_logits_are_never_rounded_to_bf16(model, tmp_path):
+@pytest.mark.parametrize("backend", ["rows", "segments"])
+def test_logits_are_never_rounded_to_bf16(model, backend, tmp_path):
     """With bf16 weights the head still works in fp32: its sums are those of exact products of the hidden states."""
     from transformers import AutoModelForCausalLM
 
     model.save_pretrained(tmp_path)
     rounded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
-    response = random_responses(1)[0]
-    ids = torch.tensor(np.concatenate([response.prompt_ids, response.ids]), dtype=torch.long)
+    one = random_responses(1)[0]
+    seen = []
+    with torch.no_grad():
+        own = naive_sum(rounded, one)
+        scorer = Scorer(rounded, pack_tokens=256, backend=backend)
+        rounded.model.register_forward_hook(lambda *call: seen.append(call[-1].last_hidden_state[0].double()))
+        ours = scorer.logps([one])[0]
+        logps = torch.log_softmax(seen[-1] @ rounded.lm_head.weight.double().T, dim=-1)
+    start = len(one.prompt_ids)
+    exact = sum(logps[start + i - 1, one.ids[i]] for i in np.flatnonzero(one.mask))
+    assert abs(float(ours - exact)) < 1e-4
+    assert abs(float(own - exact)) > 1e-3  # what rounding would have cost
+
+
+def test_rows_in_bf16_have_the_hidden_states_of_the_plain_model(model, tmp_path):
+    """Rows are the model's plain causal path, bit for bit, up to the products that the processor lacks."""
+    from transformers import AutoModelForCausalLM
+
+    model.save_pretrained(tmp_path)
+    rounded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    one = random_responses(1)[0]
+    ids = torch.tensor(np.concatenate([one.prompt_ids, one.ids]), dtype=torch.long)
     with torch.no_grad():
         with fast_bf16_products(torch.device("cpu")):
             hidden = rounded.model(input_ids=ids[None]).last_hidden_state[0].double()
         logps = torch.log_softmax(hidden @ rounded.lm_head.weight.double().T, dim=-1)
-        start = len(response.prompt_ids)
-        exact = sum(logps[start + i - 1, response.ids[i]] for i in np.flatnonzero(response.mask))
-        ours = Scorer(rounded, pack_tokens=256).logps([response])[0]
-        own = naive_sum(rounded, response)
+        start = len(one.prompt_ids)
+        exact = sum(logps[start + i - 1, one.ids[i]] for i in np.flatnonzero(one.mask))
+        ours = Scorer(rounded, pack_tokens=256, backend="rows").logps([one])[0]
     assert abs(float(ours - exact)) < 1e-4
-    assert abs(float(own - exact)) > 1e-3  # what rounding would have cost
 
 
 def test_a_large_vocabulary_is_added_up_without_bias():
@@ -94,59 +150,141 @@ def test_a_large_vocabulary_is_added_up_without_bias():
     assert float((logits_logps(logits, targets).double() - exact).abs().max()) < 4e-6
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_response_has_the_same_bits_in_any_company(wide_model, dtype):
+    scorer = Scorer(wide_model(dtype), pack_tokens=4096)
+    responses = long_responses()
+    with torch.no_grad():
+        alone = torch.cat([scorer.logps([response]) for response in responses])
+        assert torch.equal(scorer.logps(responses), alone)
+        for order in ([7, 0, 3, 5], [2, 1, 0], [6, 4, 2], [5, 7, 4, 3, 6, 1]):  # other siblings, other offsets
+            assert torch.equal(scorer.logps([responses[i] for i in order]), alone[order])
+        for budget in (400, 1100):
+            other = Scorer(wide_model(dtype), pack_tokens=budget)
+            plan = other.plan([(response,) for response in responses])
+            assert len(plan) > 1
+            for batch in plan:
+                assert torch.equal(other.logps(batch.responses), alone[batch.groups])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_response_has_the_same_bits_in_training_and_in_scoring(wide_model, dtype):
+    model = wide_model(dtype)
+    scorer = Scorer(model, pack_tokens=4096)
+    responses = long_responses()[:5]
+    with torch.inference_mode():
+        scored = scorer.logps(responses)
+    with torch.no_grad():
+        assert torch.equal(scorer.logps(responses), scored)
+    trained = scorer.logps(responses)
+    assert trained.requires_grad and torch.equal(trained.detach(), scored)
+    model.train()
+    trained = scorer.logps(responses)
+    assert torch.equal(trained.detach(), scored)
+    model.activation_checkpointing_enable()
+    assert torch.equal(scorer.logps(responses).detach(), scored)
+
+
+def test_gradient_checkpointing_changes_no_bit_of_a_gradient(wide_model):
+    model = wide_model(torch.float32).train()
+    scorer = Scorer(model, pack_tokens=4096)
+    responses = long_responses()[:5]
+    plain = gradients(model, scorer.logps(responses).sum())
+    model.activation_checkpointing_enable()
+    calls = []
+    model.model.layers[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
+    assert torch.equal(gradients(model, scorer.logps(responses).sum()), plain)
+    assert len(calls) == 2  # once for the backward pass
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_number_of_threads_changes_no_bit(wide_model, dtype, threads):
+    scorer = Scorer(wide_model(dtype), pack_tokens=4096)
+    responses = long_responses()
+    threads(1)
+    with torch.no_grad():
+        expected = scorer.logps(responses)
+    for n in (2, 3):
+        threads(n)
+        with torch.inference_mode():
+            assert torch.equal(scorer.logps(responses), expected)
+            assert torch.equal(scorer.logps([responses[6], responses[1]]), expected[[6, 1]])
+            assert torch.equal(scorer.logps(responses[:1]), expected[:1])
+        assert torch.equal(scorer.logps(responses[3:]).detach(), expected[3:])
+
+
+def test_the_gradient_of_a_step_does_not_depend_on_its_packs():
+    pool = random_responses(12, siblings=4)
+    pairs = [(pool[4 * p + i], pool[4 * p + j]) for p in range(3) for i, j in ((0, 1), (2, 3), (1, 2), (0, 3))]
+    whole = Scorer(build_model(), pack_tokens=2048)
+    assert len(whole.plan(pairs)) == 1
+    expected = step_gradient(whole, pairs)
+    for budget, n_packs in ((1, 12), (100, 4), (250, 2)):
+        scorer = Scorer(build_model(), pack_tokens=budget)
+        assert len(scorer.plan(pairs)) >= n_packs
+        assert relative_difference(step_gradient(scorer, pairs), expected) < 1e-6
+
+
+@pytest.mark.parametrize("backend", ["rows", "segments"])
+def test_a_pair_longer_than_the_budget_is_scored_alone_and_whole(model, backend):
+    pairs = [(random_responses(8)[i], random_responses(8)[i + 1]) for i in (0, 2, 4, 6)]
+    generator = np.random.default_rng(0)
+    prompt = generator.integers(0, 320, 100)
+    pairs[1] = (
+        make_response(prompt, generator.integers(0, 320, 150)),
+        make_response(prompt, generator.integers(0, 320, 80)),
+    )
+    with torch.no_grad():
+        naive = torch.stack([naive_sum(model, response) for response in pairs[1]])
+        scorer = Scorer(model, pack_tokens=200, backend=backend)
+        (batch,) = [batch for batch in scorer.plan(pairs) if 1 in batch.groups]
+        assert batch.groups == [1] and batch.responses == list(pairs[1])
+        assert batch.n_tokens == 100 + 150 + 100 + 80
+        torch.testing.assert_close(scorer.logps(batch.responses).double(), naive, atol=1e-3, rtol=1e-6)
+
+
 def test_many_tiles_give_what_one_tile_gives(model, monkeypatch):
     responses = random_responses(5)
     scorer = Scorer(model, pack_tokens=256)
-    whole = scorer.logps(responses)
-    monkeypatch.setattr("stages.scoring.head.TILE_LOGITS", 3 * 320)
-    torch.testing.assert_close(scorer.logps(responses), whole, atol=1e-5, rtol=0)
+    with torch.no_grad():
+        whole = scorer.logps(responses)
+        monkeypatch.setattr("stages.scoring.head.TILE_ROWS", 3)
+        monkeypatch.setattr("stages.scoring.head.TILE_TOKENS", 7)
+        torch.testing.assert_close(scorer.logps(responses), whole, atol=1e-5, rtol=1e-6)
 
 
-def test_the_rest_of_a_batch_does_not_matter(model):
+def test_the_rest_of_a_batch_of_rows_hardly_matters(model):
     responses = random_responses(8)
-    scorer = Scorer(model, pack_tokens=256)
+    scorer = Scorer(model, pack_tokens=256, backend="rows")
     with torch.no_grad():
         together = scorer.logps(responses)
         alone = torch.cat([scorer.logps([response]) for response in responses])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-6)
 
 
-def test_a_model_that_scales_its_logits_is_scored_by_its_own(caplog):
-    from transformers import GraniteConfig, GraniteForCausalLM
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = GraniteConfig(
-            vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, logits_scaling=8.0, initializer_range=0.2, bos_token_id=1, eos_token_id=2,
-            pad_token_id=2,
-        )  # fmt: skip
-        model = GraniteForCausalLM(config).eval()
-    responses = random_responses(4)
-    with caplog.at_level(logging.INFO), torch.no_grad():
-        ours = Scorer(model, pack_tokens=256).logps(responses)
-        naive = torch.stack([naive_sum(model, response) for response in responses])
-    torch.testing.assert_close(ours.double(), naive, atol=1e-4, rtol=0)
-    assert "scoring by its own logits" in caplog.text
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_plain_model_is_scored_by_tiles(model, dtype, caplog):
+@pytest.mark.parametrize("family", ["llama", "gemma2", "cohere2", "granite"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_plain_scaled_and_capped_models_are_scored_by_tiles(family, dtype, caplog):
     with caplog.at_level(logging.INFO):
-        Scorer(model.to(dtype), pack_tokens=256)
+        Scorer(build(family).to(dtype), pack_tokens=256)
     assert "own logits" not in caplog.text
 
 
-def test_a_soft_cap_is_noticed_even_where_logits_are_small(caplog):
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
-    config = Gemma2Config(
-        vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, head_dim=8,
-        num_key_value_heads=2, initializer_range=0.02, bos_token_id=1, eos_token_id=2, pad_token_id=2,
-    )  # fmt: skip
+@pytest.mark.parametrize("backend", ["rows", "segments"])
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_model_that_is_more_than_its_output_layer_is_scored_by_its_own_logits(family, backend, caplog):
+    """A cap that its configuration does not name, put around the model's forward."""
+    model = build(family)
+    model.register_forward_hook(lambda _, __, output: output | {"logits": 2 * torch.tanh(output.logits / 2)})
+    responses = random_responses(4, siblings=2)
+    weights = torch.linspace(-1, 1, len(responses))
+    naive = torch.stack([naive_sum(model, response) for response in responses])
+    naive_gradient = gradients(model, (naive * weights).sum())
     with caplog.at_level(logging.INFO):
-        Scorer(Gemma2ForCausalLM(config).eval(), pack_tokens=256)
-    assert "scoring by its own logits" in caplog.text
+        ours = Scorer(model, pack_tokens=256, backend=backend).logps(responses)
+    torch.testing.assert_close(ours.double(), naive, atol=1e-4, rtol=0)
+    assert relative_difference(gradients(model, (ours * weights).sum()), naive_gradient) < 1e-5
+    assert "ForCausalLM is scored by its own logits: they are more than its output layer" in caplog.text
 
 
 def test_scoring_leaves_the_global_random_state_alone(model):
@@ -156,8 +294,9 @@ def test_scoring_leaves_the_global_random_state_alone(model):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_plan_holds_every_group_once_and_each_response_once(model):
-    scorer = Scorer(model, pack_tokens=400)
+@pytest.mark.parametrize("backend", ["rows", "segments"])
+def test_a_plan_holds_every_group_once_and_each_response_once(model, backend):
+    scorer = Scorer(model, pack_tokens=400, backend=backend)
     responses = random_responses(12)
     groups = [(responses[i], responses[(i + 1) % 12]) for i in range(12)]
     batches = scorer.plan(groups)
@@ -168,9 +307,32 @@ def test_a_plan_holds_every_group_once_and_each_response_once(model):
         assert {r.key for index in batch.groups for r in groups[index]} == set(keys)
 
 
-def test_batches_keep_to_the_budget_and_a_longer_group_stands_alone(model):
-    scorer = Scorer(model, pack_tokens=60)
+def test_batches_of_rows_keep_to_the_budget_and_a_longer_group_stands_alone(model):
+    scorer = Scorer(model, pack_tokens=60, backend="rows")
     groups = [(response,) for response in random_responses(20)]
     for batch in scorer.plan(groups):
         padded = len(batch.responses) * max(len(response) for response in batch.responses)
         assert padded <= 60 or len(batch.groups) == 1
+
+
+def test_packs_keep_to_the_budget_with_their_padding_and_a_longer_group_stands_alone(model):
+    scorer = Scorer(model, pack_tokens=128)
+    widths = []
+    model.model.register_forward_pre_hook(
+        lambda _, __, inputs: widths.append(inputs["input_ids"].shape), with_kwargs=True
+    )
+    with torch.no_grad():
+        for batch in scorer.plan([(response,) for response in random_responses(20, longest=(90, 90))]):
+            scorer.logps(batch.responses)
+            assert widths[-1] <= (1, 128) or len(batch.groups) == 1
+    assert (1, 128) in widths and max(widths) > (1, 128)
+
+
+def test_the_stack_names_what_made_the_scores(model):
+    rows = Scorer(model, pack_tokens=128, backend="rows")
+    assert rows.attention == "rows" and not rows.reproduces(rows.stack())
+    scorer = Scorer(model, pack_tokens=128)
+    stack = scorer.stack()
+    assert (scorer.attention, stack["backend"], stack["pack_tokens"]) == ("packs", "segments", "128")
+    assert scorer.reproduces(stack | {"pack_tokens": "256"})
+    assert not scorer.reproduces(stack | {"torch": "0.0"})

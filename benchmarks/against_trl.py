@@ -1,0 +1,222 @@
+"""Our scorer and trainer beside TRL's DPOTrainer, on a CPU (needs the extra `bench`).
+
+    python benchmarks/against_trl.py --model FOLDER --data FOLDER [--task training] [--out FILE.json]
+    python benchmarks/against_trl.py --table FILE.json ...
+
+Every measurement is a process of its own (workloads.py), contenders take turns, and the table shows medians. Contenders
+are `ours` and `trl-` with any of `default`, `best` (training: rows grouped by length, no gradient checkpointing),
+`bsN`, `sorted` (scoring: rows handed over by length) and `bf16weights` (else bf16 is TRL's own: fp32 under autocast).
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pipeline  # noqa: F401 - finds our packages
+from data.durable import write_json
+
+WORKLOADS = Path(__file__).with_name("workloads.py")
+PAIRS = {"politeness": 128, "gsm8k": 64, "shared": 96}
+FILES = {"politeness": "politeness_1100.jsonl.gz", "gsm8k": "gsm8k_right_wrong.jsonl.gz"}
+DTYPES = ("float32", "bfloat16")
+CONTENDERS = {
+    # TRL's default is a batch of 8.
+    "scoring": ["ours", "trl-default", "trl-bs4", "trl-bs16", *(f"trl-bs{n}-sorted" for n in (4, 8, 16))],
+    "training": ["ours", "trl-default", *(f"trl-best-bs{n}" for n in (1, 2, 4, 8))],
+}
+QUIET = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
+NAMES = {
+    "scoring": re.compile(r"ours|trl(-(default|bs\d+|sorted|bf16weights))+"),
+    "training": re.compile(r"ours|trl(-(default|best|bs(1|2|4|8|16)|bf16weights))+"),
+}
+
+
+def main() -> None:
+    """Measure, or render what was measured."""
+    arguments = parse_arguments()
+    if arguments.table:
+        for file in arguments.table:
+            print_tables(json.loads(file.read_bytes()))
+        return
+    plan = [job for sets in arguments.sets for dtype in arguments.dtype for job in jobs(arguments, sets, dtype)]
+    document: dict[str, Any] = {"machine": machine(), "model": arguments.model.resolve().name, "runs": []}
+    for number, (job, spec) in enumerate(plan, 1):
+        run = job | measure(spec)
+        document["runs"].append(run)
+        outcome = run.get("error") or f"{run['seconds']:.2f} s, {run['pairs'] / run['seconds']:.2f} pairs/s"
+        title = " ".join(str(job[key]) for key in ("task", "set", "dtype", "contender"))
+        print(f"{number}/{len(plan)} {title}, round {job['round']}: {outcome}", file=sys.stderr, flush=True)
+        if arguments.out:
+            write_json(arguments.out, document)  # each time: what is measured stays, whatever happens to the rest
+    print_tables(document)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", type=Path, help="folder of the model and its tokenizer")
+    parser.add_argument("--data", type=Path, help=f"folder with {' and '.join(FILES.values())}")
+    parser.add_argument("--task", choices=CONTENDERS, default="scoring")
+    parser.add_argument("--sets", type=names(PAIRS), default=list(PAIRS), help=f"of {', '.join(PAIRS)}; default: all")
+    parser.add_argument(
+        "--dtype", type=names(DTYPES), default=["float32"], help=f"of {', '.join(DTYPES)}; default: float32"
+    )
+    parser.add_argument("--pairs", type=int, help="pairs of every set; default: " + str(PAIRS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--contenders", type=names(), help="comma-separated; default: those of the task")
+    parser.add_argument("--pack-tokens", type=int, help="ours; default: the project's")
+    parser.add_argument("--out", type=Path, help="everything measured, as JSON")
+    parser.add_argument("--table", type=Path, nargs="+", help="only show what these files hold")
+    arguments = parser.parse_args()
+    if not arguments.table:
+        check(parser, arguments)
+    return arguments
+
+
+def names(known: Any = None) -> Any:
+    """A parser of comma-separated names."""
+
+    def parse(text: str) -> list[str]:
+        found = text.split(",")
+        if unknown := [name for name in found if known is not None and name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(known)}")
+        return found
+
+    return parse
+
+
+def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End the program with one sentence where something is missing."""
+    if arguments.model is None or not (arguments.model / "config.json").is_file():
+        parser.error("--model has to name a folder with a model")
+    files = [FILES[name] for name in arguments.sets if name in FILES]
+    if missing := [file for file in files if arguments.data is None or not (arguments.data / file).is_file()]:
+        parser.error(f"{missing[0]} is not in the folder that --data names; without it: --sets shared")
+    for name in arguments.contenders or []:
+        if not NAMES[arguments.task].fullmatch(name):
+            parser.error(f"{name} is no contender in {arguments.task}; the head of this script says what is")
+        if name.endswith("bf16weights") and "float32" in arguments.dtype:
+            parser.error(f"{name} is for --dtype bfloat16 alone")
+    if arguments.pairs is not None and arguments.pairs < 2:
+        parser.error("--pairs has to be 2 or more: two warm up")
+    if arguments.contenders != ["ours"] and find_spec("trl") is None:
+        parser.error("TRL is not installed: pip install -e '.[bench]', or --contenders ours")
+
+
+def jobs(arguments: argparse.Namespace, rows: str, dtype: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """What to measure for one set and dtype, contenders taking turns: labels, and what workloads.py is told."""
+    contenders = arguments.contenders or default_contenders(arguments.task, dtype)
+    spec = {
+        "model": str(arguments.model),
+        "file": str(arguments.data / FILES[rows]) if rows in FILES else None,
+        "task": arguments.task,
+        "dtype": dtype,
+        "pairs": arguments.pairs or PAIRS[rows],
+        "pack_tokens": arguments.pack_tokens,
+    }
+    return [
+        (
+            {"task": arguments.task, "set": rows, "dtype": dtype, "contender": contender, "round": turn},
+            spec | contender_settings(contender, arguments.task, dtype),
+        )
+        for turn in range(1, arguments.rounds + 1)
+        for contender in contenders
+    ]
+
+
+def default_contenders(task: str, dtype: str) -> list[str]:
+    """In bf16 TRL takes part with either kind of weights."""
+    ways = CONTENDERS[task]
+    return ways if dtype == "float32" else ways + [f"{way}-bf16weights" for way in ways if way != "ours"]
+
+
+def contender_settings(contender: str, task: str, dtype: str) -> dict[str, Any]:
+    """How TRL is configured where that is not its default."""
+    parts = contender.split("-")
+    if parts[0] == "ours":
+        return {}
+    trl: dict[str, Any] = {"bf16": False} if dtype == "float32" else {}
+    if "bf16weights" in parts:
+        trl["model_init_kwargs"] = {"dtype": "bfloat16"}
+    if "best" in parts:
+        # Its own choice of columns drops the one with the lengths before the sampler sees it.
+        grouped = {"train_sampling_strategy": "group_by_length", "remove_unused_columns": False}
+        trl |= {"gradient_checkpointing": False, "per_device_train_batch_size": 4, **grouped}
+    size = "precompute_ref_batch_size" if task == "scoring" else "per_device_train_batch_size"
+    for part in parts:
+        if part.startswith("bs"):
+            trl[size] = int(part.removeprefix("bs"))
+    return {"trl": trl, "sort": "sorted" in parts}
+
+
+def measure(spec: dict[str, Any]) -> dict[str, Any]:
+    """One measurement, or why there is none."""
+    command = [sys.executable, str(WORKLOADS), json.dumps(spec)]
+    child = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | QUIET)
+    if child.returncode == 0:
+        report: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+        return report
+    print(child.stderr, file=sys.stderr)
+    return {"error": f"failed with exit code {child.returncode}"}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures are of; versions and threads stand with each measurement."""
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.is_file() else None
+    return {
+        "cpu": found[1] if found else "unknown",
+        "cpus": os.cpu_count(),
+        "load_at_start": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def print_tables(document: dict[str, Any]) -> None:
+    """One table a task and dtype, medians."""
+    runs = [run for run in document["runs"] if "error" not in run]
+    if not runs:
+        raise SystemExit("Nothing was measured.")
+    facts = {key: value for run in runs for key, value in run["facts"].items()}
+    print(f"{document['model']}; {'; '.join(f'{k} {v}' for k, v in (document['machine'] | facts).items())}")
+    for task, dtype in dict.fromkeys((run["task"], run["dtype"]) for run in runs):
+        print_table([run for run in runs if (run["task"], run["dtype"]) == (task, dtype)], f"{task}, {dtype}", dtype)
+
+
+def print_table(runs: list[dict[str, Any]], title: str, dtype: str) -> None:
+    """In Markdown; a share is of the rate of a dtype's matrix products in the same process."""
+    rates = dict.fromkeys(["float32", dtype])
+    columns = ["set", "contender", "seconds", "min-max", "pairs/s", "useful tokens/s", "peak GiB"]
+    columns += [f"of {rate}" for rate in rates] + ["time / ours"]
+    print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    ours: dict[str, float] = {}
+    for rows, contender in dict.fromkeys((run["set"], run["contender"]) for run in runs):
+        rounds = [run for run in runs if (run["set"], run["contender"]) == (rows, contender)]
+        every = [run["seconds"] for run in rounds]
+        seconds, first = statistics.median(every), rounds[0]
+        if contender == "ours":
+            ours[rows] = seconds
+        cells = [f"{rows} ({first['pairs']})", contender, f"{seconds:.2f}", f"{min(every):.2f}-{max(every):.2f}"]
+        cells += [f"{first['pairs'] / seconds:.2f}", f"{first['useful_tokens'] / seconds:.0f}"]
+        cells += [f"{statistics.median(run['peak_bytes'] for run in rounds) / 2**30:.2f}"]
+        cells += [f"{statistics.median(share(run, rate) for run in rounds):.2f}" for rate in rates]
+        cells += [f"{seconds / ours[rows]:.2f}" if rows in ours else ""]
+        print(f"| {' | '.join(cells)} |")
+    counts = dict.fromkeys((run["set"], run["contender"][:4].strip("-"), run["scored_tokens"]) for run in runs)
+    print("\nTokens to score, both sides of every pair: " + ", ".join(" ".join(map(str, count)) for count in counts))
+
+
+def share(run: dict[str, Any], rate: str) -> float:
+    """Useful FLOP/s over the mean of the rates before and after."""
+    around = (run["rates_before"][rate] + run["rates_after"][rate]) / 2
+    return float(run["useful_flops"] / run["seconds"] / around)
+
+
+if __name__ == "__main__":
+    main()
