@@ -14,6 +14,16 @@ def test_every_threads_share_fills_whole_vectors(threads, n, multiple):
     assert token_multiple() == multiple
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_a_row_has_the_same_bits_wherever_it_stands(threads, n):
+    """Of three threads' shares of 256 rows, two end inside a vector, and the rest of it goes another way."""
+    threads(n)
+    row = torch.randn(1, 128, generator=torch.Generator().manual_seed(0)) * 2
+    for length in range(token_multiple(), 1000, token_multiple()):
+        out = torch.nn.functional.gelu(row.repeat(length, 1), approximate="tanh")
+        assert (out == out[0]).all()
+
+
 def test_a_layout_by_hand():
     """Two responses in a row of eight tokens.
 

@@ -97,8 +97,8 @@ def test_no_two_packs_would_fit_into_one(seed):
 
 
 def test_a_pack_with_the_least_room_that_suffices_is_filled_first():
-    """Trees of 60, 50, 45 and 40 tokens, budget 100: 40 goes to 60, 45 to 50."""
-    groups = [(make_response([n], range(n - 1)),) for n in (40, 60, 45, 50)]
+    """Trees of 60, 50, 40 and 10 tokens, budget 100: 40 fits behind 60 and behind 50, and goes to 60."""
+    groups = [(make_response([n], range(n - 1)),) for n in (40, 60, 10, 50)]
     assert sorted(sorted(pack) for pack in plan_packs(groups, 100)) == [[0, 1], [2, 3]]
 
 

@@ -36,7 +36,7 @@ def wide_model(tmp_path):
     """A Llama wide enough for matrix products to be cut up, in the dtype asked for, loaded as jobs load theirs."""
     from transformers import AutoModelForCausalLM
 
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16, "num_hidden_layers": 2}
+    sizes = {"hidden_size": 128, "intermediate_size": 384, "head_dim": 32, "num_hidden_layers": 2}
     build("llama", max_position_embeddings=2048, **sizes).save_pretrained(tmp_path)
     return lambda dtype: AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype).eval()
 
@@ -53,6 +53,11 @@ def long_responses() -> list[Response]:
             mask[-1] = True
             responses.append(make_response(prompt, rng.integers(0, 320, n), mask))
     return responses
+
+
+def checkpoint_activations(model) -> None:
+    """Older versions of transformers know the other name alone."""
+    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
 
 
 def step_gradient(scorer: Scorer, pairs: list[tuple[Response, Response]]) -> torch.Tensor:
@@ -181,7 +186,7 @@ def test_a_response_has_the_same_bits_in_training_and_in_scoring(wide_model, dty
     model.train()
     trained = scorer.logps(responses)
     assert torch.equal(trained.detach(), scored)
-    model.activation_checkpointing_enable()
+    checkpoint_activations(model)
     assert torch.equal(scorer.logps(responses).detach(), scored)
 
 
@@ -190,7 +195,7 @@ def test_gradient_checkpointing_changes_no_bit_of_a_gradient(wide_model):
     scorer = Scorer(model, pack_tokens=4096)
     responses = long_responses()[:5]
     plain = gradients(model, scorer.logps(responses).sum())
-    model.activation_checkpointing_enable()
+    checkpoint_activations(model)
     calls = []
     model.model.layers[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
     assert torch.equal(gradients(model, scorer.logps(responses).sum()), plain)
@@ -326,6 +331,13 @@ def test_packs_keep_to_the_budget_with_their_padding_and_a_longer_group_stands_a
             scorer.logps(batch.responses)
             assert widths[-1] <= (1, 128) or len(batch.groups) == 1
     assert (1, 128) in widths and max(widths) > (1, 128)
+
+
+def test_a_pack_has_room_for_a_token_of_padding(model):
+    one, other, shorter = (make_response([n], range(n_ids)) for n, n_ids in ((1, 63), (2, 63), (3, 62)))
+    scorer = Scorer(model, pack_tokens=128)
+    assert len(scorer.plan([(one,), (other,)])) == 2
+    assert len(scorer.plan([(one,), (shorter,)])) == 1
 
 
 def test_the_stack_names_what_made_the_scores(model):

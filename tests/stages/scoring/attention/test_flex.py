@@ -34,6 +34,19 @@ def test_values_are_those_of_segments(random_pack, heads, terms):
     assert relative_difference(ours[:, :live], theirs[:, :live]) < 1e-6
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+def test_one_pack_serves_layers_of_unlike_windows(random_pack):
+    pack = random_pack()
+    live = pack.segments[-1].stop
+    flex, segments = (maker(pack.segments, pack.n_tokens, CPU) for maker in (FlexAttention, SegmentsAttention))
+    for window in (None, 7, None, 3):
+        ours, theirs = (
+            attention(pack.query, pack.key, pack.value, scale=0.3, window=window, softcap=None, sinks=None)
+            for attention in (flex, segments)
+        )
+        assert relative_difference(ours[:, :live], theirs[:, :live]) < 1e-6
+
+
 def test_sinks_are_refused(random_pack):
     with pytest.raises(UnsupportedModel) as refusal:
         random_pack().values_and_gradients(FlexAttention, sinks=torch.zeros(4))

@@ -100,6 +100,17 @@ def test_the_number_of_blocks_that_are_multiplied_together_changes_no_bit(random
     assert torch.equal(together[1][0], one_by_one[1][0])  # a query stands in one block; keys are sums over blocks
 
 
+def test_one_pack_serves_layers_of_many_kinds(random_pack):
+    """Plans and masks are kept from layer to layer; layers have unlike windows and numbers of heads."""
+    packs = [random_pack(heads=heads) for heads in ((4, 2), (2, 2), (4, 2), (4, 4))]
+    shared = SegmentsAttention(packs[0].segments, packs[0].n_tokens, CPU)
+    for window in (None, 7, None, 3):
+        for pack in packs:
+            theirs, to_theirs = pack.values_and_gradients(SegmentsAttention, window=window)
+            ours, to_ours = pack.values_and_gradients(lambda *_: shared, window=window)
+            assert all(torch.equal(a, b) for a, b in zip([ours, *to_ours], [theirs, *to_theirs], strict=True))
+
+
 def test_a_segment_reads_its_prefix_and_itself_and_nothing_else():
     """Values are one-hot, scores all equal: each output is the mean of what its row reads."""
     segments = [Segment(0, 2, 0, 0), Segment(2, 4, 0, 2), Segment(4, 5, 0, 2)]
