@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models: threads cost more than they bring
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # where a test asks for threads: spinning ones take other processes' cores
 
 from collections.abc import Callable
 from pathlib import Path

@@ -105,7 +105,7 @@ def _try(model: PreTrainedModel, forward: Forward, maker: AttentionMaker) -> flo
     except UnsupportedModel:
         raise
     except Exception as problem:  # a model's own code, given arguments that its authors may not have thought of
-        raise UnsupportedModel(f"{type(problem).__name__}: {one_line(problem)}") from problem
+        raise UnsupportedModel(one_line(problem)) from problem
     n_layers = model.config.get_text_config().num_hidden_layers
     if counting.calls < n_layers:
         raise UnsupportedModel(f"{counting.calls} of its {n_layers} layers attend through the common interface")

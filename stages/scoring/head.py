@@ -37,7 +37,8 @@ class OutputLayer(NamedTuple):
 
 def token_logps(hidden: torch.Tensor, targets: torch.Tensor, layer: OutputLayer) -> torch.Tensor:
     """Log p(target) of each row: hidden (M, D), targets (M,) -> (M,) float32, in nats."""
-    logps: torch.Tensor = _TokenLogps.apply(hidden, layer.weight, layer.bias, targets, layer)  # type: ignore[no-untyped-call]
+    differentiable = torch.is_grad_enabled()  # inside of `apply` it never is
+    logps: torch.Tensor = _TokenLogps.apply(hidden, layer.weight, layer.bias, targets, layer, differentiable)  # type: ignore[no-untyped-call]
     return logps
 
 
@@ -57,8 +58,9 @@ class _TokenLogps(torch.autograd.Function):
         bias: torch.Tensor | None,
         targets: torch.Tensor,
         layer: OutputLayer,
+        differentiable: bool,
     ) -> torch.Tensor:
-        keep = any(ctx.needs_input_grad[:3]) and len(hidden) * len(weight) <= KEPT_LOGITS
+        keep = differentiable and any(ctx.needs_input_grad[:3]) and len(hidden) * len(weight) <= KEPT_LOGITS
         head = _Tiles(hidden, targets, layer)
         chosen = hidden.new_zeros(len(hidden), dtype=torch.float32)
         partial: list[list[torch.Tensor]] = [[] for _ in head.rows]
@@ -102,6 +104,7 @@ class _TokenLogps(torch.autograd.Function):
             None if to_hidden is None else to_hidden.to(hidden.dtype),
             None if to_weight is None else to_weight.to(weight.dtype),
             None if to_bias is None or bias is None else to_bias.to(bias.dtype),
+            None,
             None,
             None,
         )

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from stages.scoring.head import OutputLayer
@@ -23,7 +24,7 @@ def find_output_layer(model: PreTrainedModel, decoder: torch.nn.Module) -> Outpu
     seen: dict[str, torch.Tensor] = {}
 
     def enlarge(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        seen["input"] = inputs[0]
+        seen["input"], seen["product"] = inputs[0], output
         seen["output"] = output * (_LARGE / output.abs().amax())
         return seen["output"]
 
@@ -34,19 +35,25 @@ def find_output_layer(model: PreTrainedModel, decoder: torch.nn.Module) -> Outpu
     layer = OutputLayer(head.weight, head.bias, _scale(model), _softcap(model))
     if "input" not in seen or not _close(seen["input"], hidden):
         return None
+    if not _close(linear(hidden, head.weight, head.bias), seen["product"]):
+        return None
     return layer if _close(layer.finish(seen["output"].clone()), own) else None
 
 
 def _scale(model: PreTrainedModel) -> float:
     """Cohere multiplies its logits, Granite divides them, Falcon-H1 has a multiplier."""
     config: Any = model.config.get_text_config()
-    times = getattr(config, "logit_scale", None) or getattr(config, "lm_head_multiplier", None) or 1.0
-    return float(times) / float(getattr(config, "logits_scaling", None) or 1.0)
+    times = _number(config, "logit_scale") or _number(config, "lm_head_multiplier") or 1.0
+    return times / (_number(config, "logits_scaling") or 1.0)
 
 
 def _softcap(model: PreTrainedModel) -> float | None:
-    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    return None if cap is None else float(cap)
+    return _number(model.config.get_text_config(), "final_logit_softcapping")
+
+
+def _number(config: Any, name: str) -> float | None:
+    value = getattr(config, name, None)
+    return float(value) if isinstance(value, int | float) else None  # MPT's logit_scale may be a word
 
 
 def _close(ours: torch.Tensor, own: torch.Tensor) -> bool:

@@ -72,9 +72,11 @@ def lay_out_pack(
     attention: AttentionMaker,
     device: torch.device,
     multiple: int,
-    least: int = 0,
+    length: int | None = None,
 ) -> Layout:
-    """The responses as one pack, `least` tokens long or the next `multiple`, with at least one token of padding."""
+    """The responses as one pack, with at least one token of padding: `length` tokens, or if they are more (or it is
+    None) the next `multiple`.
+    """
     by_prompt: dict[bytes, list[int]] = {}
     for index, response in enumerate(responses):
         by_prompt.setdefault(response.prompt_ids.tobytes(), []).append(index)
@@ -96,7 +98,8 @@ def lay_out_pack(
             # The first token is predicted by the end of the prompt, each other one by the token before it.
             predicted_from[index] = np.concatenate([[prompt_stop - 1], np.arange(at, at + len(ids) - 1)])
             at += len(ids)
-    length = max(least, -(-(at + 1) // multiple) * multiple)
+    if length is None or length <= at:
+        length = -(-(at + 1) // multiple) * multiple
     padding = np.zeros(length - at, dtype=np.int64)  # any id will do: nothing reads it, and nothing asks for its logits
     return make_layout(
         responses,

@@ -16,6 +16,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from data.schema import Response
+from stages.scoring.attention.registered import NAME
 from stages.scoring.backends import ATTENTIONS, choose_backend
 from stages.scoring.bf16_products import fast_bf16_products
 from stages.scoring.config import Attention, Backend, Numerics
@@ -55,11 +56,15 @@ def load_scorer(folder: Path, numerics: Numerics, responses: Iterable[Response])
 
 
 class Scorer:
-    """Sums of log-probs of responses under one model, differentiable where gradients are enabled."""
+    """Sums of log-probs of responses under one model, differentiable where gradients are enabled.
+
+    It takes the model over: where packs are right for it, its attention computes nothing else afterwards.
+    """
 
     def __init__(
         self, model: PreTrainedModel, pack_tokens: int, backend: Backend = "auto", attention: Attention | None = None
     ) -> None:
+        assert model.config._attn_implementation != NAME, "this model has a scorer already"
         self.model = model
         self._pack_tokens = pack_tokens
         self._decoder: Any = model.get_decoder()  # type: ignore[no-untyped-call]
@@ -105,8 +110,7 @@ class Scorer:
     def logps(self, responses: Sequence[Response]) -> torch.Tensor:
         """Summed log-probs of the scored tokens of each response: (N,) float32, in nats."""
         layout = self._lay_out(responses)
-        with fast_bf16_products(self.model.device):
-            tokens = self._token_logps(layout)[: len(layout.owners)]
+        tokens = self._token_logps(layout)[: len(layout.owners)]
         table = tokens.new_zeros((layout.n_responses, layout.most_scored))
         table = table.index_put((layout.owners, layout.places), tokens)
         return table.sum(dim=1, dtype=torch.float64).float()
@@ -116,8 +120,8 @@ class Scorer:
         if self.backend == "rows":
             return lay_out_rows(responses, device)
         # On a GPU the matrix library picks its kernel by shape, so there every pack has the same one.
-        least = self._pack_tokens if device.type == "cuda" else 0
-        return lay_out_pack(responses, ATTENTIONS[self.backend], device, token_multiple(), least)
+        length = self._pack_tokens if device.type == "cuda" else None
+        return lay_out_pack(responses, ATTENTIONS[self.backend], device, token_multiple(), length)
 
     def _token_logps(self, layout: Layout) -> torch.Tensor:
         if self._head is None:
@@ -129,16 +133,18 @@ class Scorer:
         """(M, V): the model's logits at the scored positions; of a pack it is asked for no others, if it can be."""
         inputs = _inputs(layout)
         if len(layout.input_ids) > 1 or "logits_to_keep" not in signature(self.model.forward).parameters:
-            logits: torch.Tensor = self.model(**inputs).logits.flatten(0, 1)[layout.positions]
-            return logits
-        kept: torch.Tensor = self.model(**inputs, logits_to_keep=layout.positions).logits[0]
-        return kept
+            return self._run(self.model, inputs, "logits").flatten(0, 1)[layout.positions]
+        return self._run(self.model, inputs | {"logits_to_keep": layout.positions}, "logits")[0]
 
     def _hidden_states(self, layout: Layout) -> torch.Tensor:
         """(B, T, D), of the decoder, or where the model has none of its own, its logits."""
-        output = self._decoder(**_inputs(layout))
-        hidden: torch.Tensor = output.logits if self._decoder is self.model else output.last_hidden_state
-        return hidden
+        output = "logits" if self._decoder is self.model else "last_hidden_state"
+        return self._run(self._decoder, _inputs(layout), output)
+
+    def _run(self, module: torch.nn.Module, inputs: dict[str, Any], output: str) -> torch.Tensor:
+        with fast_bf16_products(self.model.device):
+            result: torch.Tensor = getattr(module(**inputs), output)
+        return result
 
 
 def _inputs(layout: Layout) -> dict[str, Any]:

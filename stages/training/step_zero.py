@@ -21,6 +21,7 @@ from stages.scoring.scorer import Scorer
 logger = logging.getLogger(__name__)
 
 SAMPLE = 256  # responses
+_COMPANY = 4  # other responses
 FP32_LIMIT = 1e-3  # nats, of one response's sum
 # Rows in other batches differ legitimately in bf16 (by up to 0.033 rms and 0.15 at most, per root of a token).
 BF16_RMS_LIMIT = 0.06
@@ -49,7 +50,7 @@ def check_step_zero(
     compared = _compare(scorer, _stored_sums(pairs, reference))
     off = [c for c in compared if c.exact and c.policy != c.stored]
     exact = all(c.exact for c in compared)
-    if off and not all(_same_alone(scorer, c) for c in off):
+    if off and not all(_same_in_company(scorer, c, compared) for c in off):
         logger.info("this model's scores depend on the pack in their last bits; step 0 is checked within a tolerance")
         off, exact = [], False
     d = np.array([c.policy - c.stored for c in compared])
@@ -78,9 +79,11 @@ def _compare(scorer: Scorer, stored: dict[Response, tuple[float, str]]) -> list[
 
 
 @torch.no_grad()
-def _same_alone(scorer: Scorer, compared: _Compared) -> bool:
-    """Whether the scorer gives the response the same bits in a pack of its own (mixtures of experts do not)."""
-    return scorer.logps([compared.response]).item() == compared.policy
+def _same_in_company(scorer: Scorer, compared: _Compared, others: Sequence[_Compared]) -> bool:
+    """Whether the scorer gives the response the same bits alone and beside others (mixtures of experts do not)."""
+    company = [c.response for c in others if c is not compared][:_COMPANY]
+    alone, beside = scorer.logps([compared.response]), scorer.logps([compared.response, *company])
+    return alone[0].item() == beside[0].item() == compared.policy
 
 
 def _judge(figures: dict[str, float], dtype: str, exact: bool) -> None:

@@ -162,7 +162,8 @@ class _Attention(torch.autograd.Function):
         to_key = work.sources(work.places.keys, key.shape[-1])
         to_value = work.sources(work.places.keys, value.shape[-1])
         to_sinks = None if sinks is None else torch.zeros_like(sinks, dtype=to_query.dtype)
-        rows = _rows(gradient.transpose(1, 2))
+        rows = _rows(gradient.transpose(1, 2)).clone()
+        rows[-query.shape[1] :] = 0  # the last token is padding: what rows of padding read
         for number in range(len(work.groups)):
             q, k, v, tanh, p = work.softmax(number)
             query_slice, key_slice = work.places.query_slices[number], work.places.key_slices[number]

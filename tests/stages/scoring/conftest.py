@@ -1,9 +1,5 @@
 """What the tests of scoring share besides tests/families.py: random packs for the attention back-ends, threads."""
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin take the other processes' cores
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 

@@ -187,3 +187,16 @@ def test_the_probe_uses_tokens_from_the_whole_vocabulary():
     assert ids.max() > 250 and ids.max() < 320
     assert len({response.prompt_ids.tobytes() for response in responses}) == 2
     assert len({len(response) for response in responses}) == 4
+
+
+def test_the_reason_names_an_exception_once(caplog):
+    model = build("llama")
+
+    def refuse(_, __, inputs):
+        if inputs.get("pack") is not None:
+            raise ValueError("no packs")
+
+    model.model.layers[1].register_forward_pre_hook(refuse, with_kwargs=True)
+    with caplog.at_level("INFO"):
+        Scorer(model, 256)
+    assert caplog.text.count("ValueError") == 1

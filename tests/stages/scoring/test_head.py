@@ -1,5 +1,7 @@
 """The head against a log-softmax in fp64: values and gradients, tile by tile, kept or computed again."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -134,3 +136,22 @@ def test_the_models_own_logits_give_the_same_log_probs():
         exact = exact_logps(hidden, targets, OutputLayer(weight, bias))
         torch.testing.assert_close(logits_logps(logits, targets).double(), exact, atol=1e-5, rtol=0)
         assert logits_logps(logits.bfloat16(), targets).dtype == torch.float32
+
+
+def test_no_logits_are_kept_where_no_gradient_is_wanted(monkeypatch):
+    """Though `needs_input_grad` of an autograd function is True under no_grad, too."""
+    monkeypatch.setattr("stages.scoring.head.TILE_TOKENS", 8)
+    alive, most = [], []
+    compute = _Tiles.logits
+
+    def watched(*of_tile):
+        most.append(sum(reference() is not None for reference in alive))
+        logits = compute(*of_tile)
+        alive.append(weakref.ref(logits))
+        return logits
+
+    monkeypatch.setattr(_Tiles, "logits", watched)
+    weight = torch.nn.Parameter(torch.randn(80, 4))
+    with torch.no_grad():
+        token_logps(torch.randn(5, 4), torch.arange(5), OutputLayer(weight))
+    assert max(most) <= 1

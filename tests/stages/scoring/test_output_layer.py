@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from stages.scoring.output_layer import find_output_layer
-from tests.families import PACKED, ROWS, build
+from stages.scoring.scorer import Scorer
+from tests.families import PACKED, ROWS, build, naive_sum, random_responses
 
 
 def found(model):
@@ -84,3 +85,24 @@ def test_watching_leaves_nothing_behind():
         assert found(model) is not None
         assert torch.equal(model(input_ids=ids).logits, before)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("how", ["hook", "forward"])
+def test_logits_changed_inside_the_head_are_noticed(how):
+    """By a forward hook on a plain linear layer, or another `forward`."""
+    model = build("llama")
+    if how == "hook":
+        model.lm_head.register_forward_hook(lambda _, __, output: 2 * torch.tanh(output / 2))
+    else:
+        own = model.lm_head.forward
+        model.lm_head.forward = lambda x: own(x) * 0.5
+    responses = random_responses(3)
+    with torch.no_grad():
+        naive = torch.stack([naive_sum(model, r) for r in responses])
+        ours = Scorer(model, 256).logps(responses)
+    torch.testing.assert_close(ours.double(), naive, atol=1e-4, rtol=0)
+
+
+def test_a_logit_scale_that_is_a_word_is_no_crash():
+    model = build("mpt", logit_scale="inv_sqrt_d_model")
+    assert find_output_layer(model, model.get_decoder()) is not None

@@ -178,10 +178,20 @@ def test_a_pack_token_by_token():
 
 
 @pytest.mark.parametrize(
-    ("tokens", "least", "length"), [(15, 0, 16), (16, 0, 32), (17, 0, 32), (15, 64, 64), (64, 64, 80)]
+    ("tokens", "wanted", "length"),
+    [
+        (15, None, 16),
+        (16, None, 32),
+        (17, None, 32),
+        (15, 64, 64),
+        (15, 50, 50),
+        (49, 50, 50),
+        (50, 50, 64),
+        (64, 64, 80),
+    ],
 )
-def test_there_is_always_padding(tokens, least, length):
+def test_there_is_always_padding(tokens, wanted, length):
     one = make_response([1] * 5, [2] * (tokens - 5))
-    layout = lay_out_pack([one], lambda *_: None, CPU, 16, least)
+    layout = lay_out_pack([one], lambda *_: None, CPU, 16, wanted)
     assert layout.input_ids.shape == layout.position_ids.shape == (1, length)
     assert layout.input_ids.count_nonzero() == tokens < length

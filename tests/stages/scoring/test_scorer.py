@@ -1,6 +1,7 @@
 """The scorer against plain arithmetic: one sequence at a time, the model's own logits, a log-softmax and a sum."""
 
 import logging
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -55,9 +56,9 @@ def long_responses() -> list[Response]:
     return responses
 
 
-def checkpoint_activations(model) -> None:
+def checkpoint_activations(model, settings=None) -> None:
     """Older versions of transformers know the other name alone."""
-    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)(settings)
 
 
 def step_gradient(scorer: Scorer, pairs: list[tuple[Response, Response]]) -> torch.Tensor:
@@ -348,3 +349,26 @@ def test_the_stack_names_what_made_the_scores(model):
     assert (scorer.attention, stack["backend"], stack["pack_tokens"]) == ("packs", "segments", "128")
     assert scorer.reproduces(stack | {"pack_tokens": "256"})
     assert not scorer.reproduces(stack | {"torch": "0.0"})
+
+
+def test_gradient_checkpointing_changes_no_bit_of_a_bf16_gradient():
+    """Its recomputation has to be given the products of the forward pass."""
+    model = build("llama").to(torch.bfloat16).train()
+    scorer, responses = Scorer(model, 256), random_responses(3)
+
+    def gradient():
+        model.zero_grad()
+        scorer.logps(responses).sum().backward()
+        return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+    plain = gradient()
+    contexts = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), fast_bf16_products(model.device))}
+    checkpoint_activations(model, contexts)
+    assert torch.equal(gradient(), plain)
+
+
+def test_a_model_has_one_scorer():
+    model = build("llama")
+    Scorer(model, 256)
+    with pytest.raises(AssertionError, match="this model has a scorer already"):
+        Scorer(model, 256)

@@ -12,6 +12,7 @@ from data.schema import TokenPair
 from stages.reference_rows import ReferenceLogps
 from stages.scoring.scorer import Scorer
 from stages.training.step_zero import SAMPLE, _by_length, check_step_zero
+from tests.families import build
 from tests.stages.scoring.test_scorer import random_responses
 from tests.tiny import build_model
 
@@ -102,3 +103,16 @@ def test_the_sample_spans_all_lengths():
     assert len(sample) == SAMPLE == len({response.key for response in sample})
     lengths = [len(response) for response in responses]
     assert {min(lengths), max(lengths)} <= {len(response) for response in sample}
+
+
+def test_a_mixture_of_experts_passes_step_zero_with_another_pack_length():
+    """Even if every response of the check is alone in its pack, so that none differs from itself alone."""
+    responses = random_responses(24)
+    pairs = [TokenPair(i, f"x:{i}", responses[2 * i], responses[2 * i + 1]) for i in range(12)]
+    wide = Scorer(build("mixtral"), 4096)
+    with torch.no_grad():
+        sums = wide.logps(responses).tolist()
+    stack = json.dumps(wide.stack())
+    reference = {p.key: ReferenceLogps(sums[2 * i], sums[2 * i + 1], stack) for i, p in enumerate(pairs)}
+    check_step_zero(wide, pairs, reference, "float32")
+    check_step_zero(Scorer(build("mixtral"), 16), pairs, reference, "float32")

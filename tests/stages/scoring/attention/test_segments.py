@@ -138,3 +138,20 @@ def test_scores_of_any_size_stay_finite(random_pack):
         pack = random_pack()
         ours, to_ours = pack.values_and_gradients(SegmentsAttention, scale=scale)
         assert all(tensor.isfinite().all() for tensor in (ours, *to_ours))
+
+
+def test_a_gradient_that_arrives_at_padding_reaches_no_key():
+    """Padding's output is the constant 0, whatever comes back to it."""
+    segments = [Segment(0, 5, 0, 0), Segment(5, 9, 0, 5)]
+    states = torch.randn(3, 1, 2, 16, 8, generator=torch.Generator().manual_seed(0))
+    upstream = torch.randn(1, 16, 2, 8, generator=torch.Generator().manual_seed(1))
+    seen = []
+    for padding in (0.0, 1.0):
+        leaves = [s.clone().requires_grad_() for s in states]
+        out = SegmentsAttention(segments, 16, CPU)(*leaves, scale=0.3, window=None, softcap=None, sinks=None)
+        gradient = upstream.clone()
+        gradient[:, 9:] *= padding
+        out.backward(gradient)
+        seen.append([leaf.grad for leaf in leaves])
+    for zero, some in zip(*seen, strict=True):
+        torch.testing.assert_close(zero, some)
