@@ -1,7 +1,7 @@
 """Keeps freed memory in the process: on Linux, glibc gives large blocks back at once and gets them anew a moment later.
 
-Each return trip is a page fault for every 4 KiB; in training on a CPU they cost a tenth of the time
-(docs/experiments.md). Peak memory stays what it is.
+Each return trip is a page fault for every 4 KiB. Blocks below 32 MiB it learns to keep by itself; the gradient of a
+vocabulary, or the logits of a pack, are larger.
 """
 
 import ctypes
