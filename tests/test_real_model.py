@@ -10,6 +10,7 @@ from data.canonical import canonical_pair
 from data.schema import SourceRow, TokenPair
 from data.tokenization import PairTokenizer, end_ids, load_tokenizer
 from stages.scoring.config import Numerics
+from stages.scoring.model import load_model
 from stages.scoring.scorer import load_scorer
 from tests.stages.scoring.test_scorer import naive_sum
 
@@ -54,7 +55,8 @@ def test_fp32_sums_equal_the_naive_computation(pairs):
     with torch.inference_mode():
         ours = torch.cat([scorer.logps(batch.responses) for batch in scorer.plan([[r] for r in responses])])
         order = [r for batch in scorer.plan([[r] for r in responses]) for r in batch.responses]
-        naive = torch.stack([naive_sum(scorer.model, response) for response in order])
+        model = load_model(MODEL, "float32")
+        naive = torch.stack([naive_sum(model, response) for response in order])
     torch.testing.assert_close(ours.double(), naive, atol=2e-4, rtol=0)
 
 
