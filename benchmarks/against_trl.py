@@ -27,8 +27,8 @@ PAIRS = {"politeness": 128, "gsm8k": 64, "shared": 96}
 FILES = {"politeness": "politeness_1100.jsonl.gz", "gsm8k": "gsm8k_right_wrong.jsonl.gz"}
 DTYPES = ("float32", "bfloat16")
 CONTENDERS = {
-    # TRL's default is a batch of 8.
-    "scoring": ["ours", "trl-default", "trl-bs4", "trl-bs16", *(f"trl-bs{n}-sorted" for n in (4, 8, 16))],
+    # TRL's default is a batch of 8, unsorted.
+    "scoring": ["ours", "trl-default", *(f"trl-bs{n}-sorted" for n in (4, 8, 16))],
     "training": ["ours", "trl-default", *(f"trl-best-bs{n}" for n in (1, 2, 4, 8))],
 }
 QUIET = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -7,8 +7,9 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 import pipeline  # noqa: F401 - finds our packages
-from stages.scoring.attention import segments
-from stages.scoring.attention.segment import Segment
+from stages.scoring.attention import blocks
+from stages.scoring.attention.contract import Segment, Terms
+from stages.scoring.attention.segments import SegmentsAttention
 
 HEADS, KEY_HEADS, WIDTH = 9, 3, 64  # SmolLM2's
 MEANS = {"politeness": (32, 22), "gsm8k": (100, 80), "long": (250, 300)}  # tokens of prompts and responses
@@ -60,10 +61,10 @@ def stock(segments_of: list[Segment]) -> tuple[float, float]:
 def ours(segments_of: list[Segment]) -> tuple[float, float]:
     """One layer over the pack."""
     n_tokens = -(-(segments_of[-1].stop + 1) // 64) * 64
-    pack = segments.SegmentsAttention(segments_of, n_tokens, torch.device("cpu"))
+    pack = SegmentsAttention(segments_of, n_tokens, torch.device("cpu"))
 
     def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        return pack(query, key, value, scale=WIDTH**-0.5, window=None, softcap=None, sinks=None)
+        return pack(query, key, value, Terms(WIDTH**-0.5))
 
     return milliseconds(attend, states(1, n_tokens))
 
@@ -74,7 +75,7 @@ def main() -> None:
         found = random_segments(prompt, response, 2000)
         print(f"{name:<11} padded rows, stock attention        {{:6.1f}} {{:6.1f}} ms".format(*stock(found)))
         for granule, rows in ((8, 128), (16, 64), (16, 128), (16, 256), (32, 128)):
-            segments.GRANULE, segments.BLOCK_ROWS = granule, rows
+            blocks.GRANULE, blocks.BLOCK_ROWS = granule, rows
             print(
                 f"{name:<11} pack, granule {granule:2}, blocks of {rows:3} rows {{:6.1f}} {{:6.1f}} ms".format(
                     *ours(found)

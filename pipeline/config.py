@@ -20,7 +20,7 @@ from data.store import StoreConfig
 from pipeline.yaml_source import Origins, load_yaml, parse_scalar
 from stages.evaluate import EvalConfig
 from stages.reference import ReferenceConfig
-from stages.scoring.config import Numerics, ScoringConfig
+from stages.scoring.config import ScoringConfig
 from stages.training.config import TrainConfig
 
 ENVIRONMENT_PREFIX = "PIPELINE_"
@@ -53,11 +53,6 @@ class PipelineConfig(Settings):
         if workdir.exists() and not workdir.is_dir():
             raise ValueError(f"{workdir} is a file, not a folder")
         return workdir
-
-    @property
-    def numerics(self) -> Numerics:
-        """What all jobs compute with."""
-        return Numerics(self.reference.dtype, self.scoring.backend, self.scoring.pack_tokens)
 
     def as_yaml(self) -> str:
         """The resolved configuration as a file that can be run again."""

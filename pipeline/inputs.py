@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,9 @@ class Inputs:
 
     def numerics(self, bound: BoundReference) -> Numerics:
         """What all jobs compute with, given how the reference is stored."""
-        return replace(self.config.numerics, attention=bound.attention if bound.settled else None)
+        scoring = self.config.scoring
+        attention = bound.attention if bound.settled else None
+        return Numerics(self.config.reference.dtype, scoring.backend, scoring.pack_tokens, attention)
 
     def store(self, bound: BoundReference) -> ReferenceStore:
         """Its rows."""

@@ -52,7 +52,7 @@ def precompute_ref(
     logger.info("%d of %d pairs to add, %d responses to score", len(missing), report.pairs, len(unknown))
     if unknown and scorer is None:
         scorer = _load_scorer(bound, numerics, unknown)
-    scored_here: set[str] = set()
+    new = {response.key for response in unknown}
     with control.bar("reference", report.pairs, stored=report.pairs_stored_before) as bar:
         for unit in cut_units(missing, unit_pairs):
             started = time.perf_counter()
@@ -60,10 +60,9 @@ def precompute_ref(
             if scorer is not None and responses:
                 report.tokens += _score(responses, len(unit), known, scorer, control, bar)
                 report.seconds += time.perf_counter() - started
-                scored_here.update(response.key for response in responses)
             else:
                 bar.advance(len(unit), 0)
-            reused = any(response.key not in scored_here for response in unique_responses(unit))
+            reused = any(response.key not in new for response in unique_responses(unit))
             store.commit(_table(unit, known), _stack(scorer, reused))
     return report
 

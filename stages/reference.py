@@ -158,11 +158,10 @@ def _bound_by_files(
     folder: Path,
     memo: DigestMemo,
 ) -> BoundReference:
-    if backend != "auto":
-        identity = model_identity(folder, config, "rows" if backend == "rows" else "packs", memo)
-        return BoundReference(config.model, document_key(identity), identity, folder)
     packs = model_identity(folder, config, "packs", memo)
     unsettled = BoundReference(config.model, document_key(packs), packs, folder, settled=False)
+    if backend != "auto":
+        return unsettled.settle("rows" if backend == "rows" else "packs")
     either = [unsettled.settle("packs"), unsettled.settle("rows")]
     stored = [bound for bound in either if (store / bound.reference_id / "reference.json").is_file()]
     if locked is not None:

@@ -1,6 +1,7 @@
 """The stored reference side of a set of pairs, joined by key; for the jobs that only ever read the store."""
 
 from collections.abc import Sequence
+from sys import intern
 from typing import NamedTuple
 
 from data.errors import StoreError
@@ -37,7 +38,11 @@ def reference_logps(
             + _explained_by_another(missing, store, bound)
         )
     columns = ("pair_key", "ref_chosen_logps", "ref_rejected_logps", "stack")
-    by_key = {key: ReferenceLogps(*values) for key, *values in rows.select(columns).iter_rows()}
+    # Interned: a stack is shared by all rows of a part.
+    by_key = {
+        key: ReferenceLogps(chosen, rejected, intern(stack))
+        for key, chosen, rejected, stack in rows.select(columns).iter_rows()
+    }
     return {key: by_key[key] for key in wanted}
 
 

@@ -12,7 +12,7 @@ from data.tokenization import PairTokenizer, end_ids, load_tokenizer
 from stages.scoring.config import Numerics
 from stages.scoring.model import load_model
 from stages.scoring.scorer import load_scorer
-from tests.stages.scoring.test_scorer import naive_sum
+from tests.families import naive_sum
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "examples" / "demo" / "prefs.jsonl"

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from data.errors import ConfigError, one_line
+from data.errors import ConfigError, StoreError, one_line
 from data.schema import Response
+from stages.scoring.attention.contract import AttentionMaker, PackAttention, UnsupportedModel
 from stages.scoring.attention.flex import FlexAttention
-from stages.scoring.attention.registered import NAME, PackAttention, register
+from stages.scoring.attention.registered import NAME, register
 from stages.scoring.attention.segments import SegmentsAttention
-from stages.scoring.attention.unsupported import UnsupportedModel
 from stages.scoring.attention.varlen import VarlenAttention
 from stages.scoring.config import Attention, Backend
 from stages.scoring.layout import Layout, token_multiple
 from stages.scoring.model import vocabulary_rows
-from stages.scoring.packs import AttentionMaker, lay_out_pack
+from stages.scoring.packs import lay_out_pack
 from stages.scoring.rows import lay_out_rows
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,8 @@ _BEST_FIRST = {"cuda": ("varlen", "flex", "segments")}
 _OTHERWISE = ("segments",)
 
 # Distance of a pack's hidden states from those of plain rows, as a share of their norm: the median over the tokens of a
-# response (bf16 rounding alone may turn a single token by 60 %), at worst over the responses. SmolLM2 in bf16 shows 3 %
-# where packs are right; what packs get wrong shows as tens of per cent.
+# response (a single token may be turned far by bf16 rounding alone), at worst over the responses. The demo's model in
+# bf16 shows 3 % where packs are right; what packs get wrong shows as tens of per cent (test_backends.py).
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.15}
 
 Forward = Callable[[Layout], torch.Tensor]
@@ -51,7 +51,8 @@ def choose_backend(model: PreTrainedModel, forward: Forward, wanted: Backend, at
     `attention`: "packs" or "rows" where stored values say which, None where either will do.
 
     Raises:
-        ConfigError: `wanted` gives this model wrong values, or packs are needed and do not work.
+        ConfigError: `wanted` gives this model wrong values.
+        StoreError: the stored reference was scored in packs, and here they do not work.
     """
     if wanted == "rows" or attention == "rows":
         why = "scoring.backend says so" if wanted == "rows" else "the stored reference was scored so"
@@ -76,7 +77,7 @@ def choose_backend(model: PreTrainedModel, forward: Forward, wanted: Backend, at
             "does."
         )
     if attention == "packs":
-        raise ConfigError(
+        raise StoreError(
             f"The reference log-probs in the store were scored in packs, and here {why}. Train and evaluate with the "
             "versions of torch and transformers that scored them, or set scoring.backend: rows and run "
             "`pipeline precompute-ref` to score them again."
@@ -93,7 +94,7 @@ def _try(model: PreTrainedModel, forward: Forward, maker: AttentionMaker) -> flo
         UnsupportedModel: it is too large, or the model does not attend through the registered function in every layer.
     """
     responses = _probe_responses(model)
-    plain = _scored_states(model, forward, [lay_out_rows([response], model.device) for response in responses])
+    plain = _scored_states(forward, [lay_out_rows([response], model.device) for response in responses])
     register()
     model.set_attn_implementation(NAME)
     if model.config._attn_implementation != NAME:
@@ -101,7 +102,7 @@ def _try(model: PreTrainedModel, forward: Forward, maker: AttentionMaker) -> flo
     counting = _Counting(maker)
     layout = lay_out_pack(responses, counting, model.device, token_multiple())
     try:
-        packed = _scored_states(model, forward, [layout])
+        packed = _scored_states(forward, [layout])
     except UnsupportedModel:
         raise
     except Exception as problem:  # a model's own code, given arguments that its authors may not have thought of
@@ -126,14 +127,14 @@ class _Counting:
     def __call__(self, *pack: Any) -> PackAttention:
         attention = self.maker(*pack)
 
-        def counted(*states: torch.Tensor, **terms: Any) -> torch.Tensor:
+        def counted(*call: Any) -> torch.Tensor:
             self.calls += 1
-            return attention(*states, **terms)
+            return attention(*call)
 
         return counted
 
 
-def _scored_states(model: PreTrainedModel, forward: Forward, layouts: list[Layout]) -> torch.Tensor:
+def _scored_states(forward: Forward, layouts: list[Layout]) -> torch.Tensor:
     """Hidden states that predict the scored tokens, response by response: (M, D) fp32."""
     states = [forward(layout).flatten(0, 1)[layout.positions[: len(layout.owners)]] for layout in layouts]
     return torch.cat(states).float()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-# Many rows by few tokens keeps the matrix product fast and the tile in the cache (docs/experiments.md).
+# Of the sizes tried (docs/experiments.md) the fastest; tiles of few rows are slow.
 TILE_ROWS = 2048
 TILE_TOKENS = 1024  # of the vocabulary
 KEPT_LOGITS = 2**26  # kept for the backward pass (256 MiB in fp32)
@@ -72,7 +72,7 @@ class _TokenLogps(torch.autograd.Function):
             if keep:
                 kept.append(logits)
             highest = logits.amax(1, keepdim=True)
-            # Not torch.logsumexp, which takes twice the memory traffic: the logits of a tile may be overwritten.
+            # Not torch.logsumexp, which makes a copy: the logits of a tile may be overwritten.
             exps = (logits - highest if keep else logits.sub_(highest)).exp_()
             partial[tile.row_number].append(exps.sum(1).log_().add_(highest[:, 0]))
         normaliser = torch.cat([torch.stack(parts).logsumexp(0) for parts in partial])
@@ -120,7 +120,7 @@ class _Tiles:
     """The projection, tile by tile; of the vocabulary outside, so that each part of the weight is converted once."""
 
     def __init__(self, hidden: torch.Tensor, targets: torch.Tensor, layer: OutputLayer) -> None:
-        self._hidden, self._targets, self._layer = hidden, targets, layer
+        self._targets, self._layer = targets, layer
         self.rows = [slice(start, start + TILE_ROWS) for start in range(0, len(hidden), TILE_ROWS)]
         # bf16 inputs multiply exactly in fp32; a GPU does that, and adds up in fp32, without converting them first.
         self._native = hidden.is_cuda and hidden.dtype != torch.float32

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from data.schema import Response
-from stages.scoring.attention.registered import PackAttention
+from stages.scoring.attention.contract import PackAttention
 
 # Lengths are rounded up to this. Matrix products of a few rows take another path than those of many, and elementwise
 # functions treat the end of an array that does not fill a vector differently: either would change last bits.

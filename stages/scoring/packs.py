@@ -8,18 +8,14 @@ worth is therefore a function of the response alone, whatever else the pack hold
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 
 from data.schema import Response
-from stages.scoring.attention.registered import PackAttention
-from stages.scoring.attention.segment import Segment
+from stages.scoring.attention.contract import AttentionMaker, Segment
 from stages.scoring.layout import Layout, make_layout
-
-AttentionMaker = Callable[[Sequence[Segment], int, torch.device], PackAttention]
-"""Makes the attention of a pack from its segments, its length and its device."""
 
 
 def plan_packs(groups: Sequence[Sequence[Response]], budget: int) -> list[list[int]]:
@@ -45,10 +41,7 @@ def plan_packs(groups: Sequence[Sequence[Response]], budget: int) -> list[list[i
 
 def _trees(groups: Sequence[Sequence[Response]], budget: int) -> Iterator[tuple[list[int], int]]:
     """Groups that share a prompt, with the tokens they take together; split where they exceed the budget."""
-    by_prompt: dict[bytes, list[int]] = {}
-    for index, group in enumerate(groups):
-        by_prompt.setdefault(group[0].prompt_ids.tobytes(), []).append(index)
-    for indices in by_prompt.values():
+    for indices in _by_prompt(group[0] for group in groups):
         members: list[int] = []
         parts: dict[bytes | str, int] = {}
         for index in indices:
@@ -59,6 +52,14 @@ def _trees(groups: Sequence[Sequence[Response]], budget: int) -> Iterator[tuple[
             members.append(index)
             parts = grown
         yield members, sum(parts.values())
+
+
+def _by_prompt(responses: Iterable[Response]) -> list[list[int]]:
+    """The indices of the responses to each prompt, in order of appearance."""
+    by_prompt: dict[bytes, list[int]] = {}
+    for index, response in enumerate(responses):
+        by_prompt.setdefault(response.prompt_ids.tobytes(), []).append(index)
+    return list(by_prompt.values())
 
 
 def _parts(group: Sequence[Response]) -> dict[bytes | str, int]:
@@ -77,13 +78,10 @@ def lay_out_pack(
     """The responses as one pack, with at least one token of padding: `length` tokens, or if they are more (or it is
     None) the next `multiple`.
     """
-    by_prompt: dict[bytes, list[int]] = {}
-    for index, response in enumerate(responses):
-        by_prompt.setdefault(response.prompt_ids.tobytes(), []).append(index)
     tokens, positions, segments = [], [], []
     predicted_from = [np.empty(0)] * len(responses)
     at = 0
-    for indices in by_prompt.values():
+    for indices in _by_prompt(responses):
         prompt = responses[indices[0]].prompt_ids
         prompt_start, prompt_stop = at, at + len(prompt)
         tokens.append(prompt)

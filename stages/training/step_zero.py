@@ -21,6 +21,7 @@ from stages.scoring.scorer import Scorer
 logger = logging.getLogger(__name__)
 
 SAMPLE = 256  # responses
+_EXAMPLES = 16  # of the responses that came out differently
 _COMPANY = 4  # other responses
 FP32_LIMIT = 1e-3  # nats, of one response's sum
 # Rows in other batches differ legitimately in bf16 (by up to 0.033 rms and 0.15 at most, per root of a token).
@@ -50,7 +51,7 @@ def check_step_zero(
     compared = _compare(scorer, _stored_sums(pairs, reference))
     off = [c for c in compared if c.exact and c.policy != c.stored]
     exact = all(c.exact for c in compared)
-    if off and not all(_same_in_company(scorer, c, compared) for c in off):
+    if off and not all(_same_in_company(scorer, c, compared) for c in off[:_EXAMPLES]):
         logger.info("this model's scores depend on the pack in their last bits; step 0 is checked within a tolerance")
         off, exact = [], False
     d = np.array([c.policy - c.stored for c in compared])

@@ -12,7 +12,7 @@ import torch
 
 from pipeline.control import ProcessControl
 from tests.families import build as build_family
-from tests.stages.scoring.test_scorer import naive_sum
+from tests.families import naive_sum
 from tests.tiny import build_model, example_rows, save_model, write_jsonl
 
 

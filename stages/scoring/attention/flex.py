@@ -11,22 +11,21 @@ import numpy as np
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from stages.scoring.attention.segment import Segment
-from stages.scoring.attention.unsupported import UnsupportedModel
+from stages.scoring.attention.contract import Segment, Terms, UnsupportedModel
 
-NOBODY = -1  # tree and segment of padding
+SHARED = -1  # stands for the segment where a whole tree may read: a prompt, or padding, which is tree -1
 
 
 class FlexAttention:
-    """The attention of one pack: `n_tokens` tokens, of which the last ones are padding and belong to no segment."""
+    """The attention of one pack; its padding reads padding."""
 
     def __init__(self, segments: Sequence[Segment], n_tokens: int, device: torch.device) -> None:
         self._n_tokens = n_tokens
-        tree, segment, position = (np.full(n_tokens, NOBODY) for _ in range(3))
+        tree, segment, position = np.full(n_tokens, -1), np.full(n_tokens, SHARED), np.empty(n_tokens, dtype=np.int64)
         for number, s in enumerate(segments):
             is_prompt = s.prefix_start == s.prefix_stop
             tree[s.start : s.stop] = s.start if is_prompt else s.prefix_start
-            segment[s.start : s.stop] = NOBODY if is_prompt else number
+            segment[s.start : s.stop] = SHARED if is_prompt else number
             position[s.start : s.stop] = np.arange(s.stop - s.start) + s.prefix_stop - s.prefix_start
         position[segments[-1].stop :] = np.arange(n_tokens - segments[-1].stop)
         self._tree, self._segment, self._position = (
@@ -34,23 +33,10 @@ class FlexAttention:
         )
         self._masks: dict[int | None, BlockMask] = {}
 
-    def __call__(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
-        sinks: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Query (1, H, T, d), key and value (1, K, T, d) -> (1, T, H, d).
-
-        Raises:
-            UnsupportedModel: sinks.
-        """
-        if sinks is not None:
+    def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, terms: Terms) -> torch.Tensor:
+        """See PackAttention; knows no sinks."""
+        softcap = terms.softcap
+        if terms.sinks is not None:
             raise UnsupportedModel("flex attention knows no sinks here")
 
         def capped(score: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
@@ -61,8 +47,8 @@ class FlexAttention:
             key,
             value,
             score_mod=None if softcap is None else capped,
-            block_mask=self._mask(window),
-            scale=scale,
+            block_mask=self._mask(terms.window),
+            scale=terms.scale,
             enable_gqa=query.shape[1] != key.shape[1],
         )
         return out.transpose(1, 2).contiguous()
@@ -72,7 +58,7 @@ class FlexAttention:
 
             def reads(_: torch.Tensor, __: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
                 same_tree = self._tree[q] == self._tree[k]
-                prompt_or_own = (self._segment[k] == NOBODY) | (self._segment[k] == self._segment[q])
+                prompt_or_own = (self._segment[k] == SHARED) | (self._segment[k] == self._segment[q])
                 distance = self._position[q] - self._position[k]
                 near = distance >= 0 if window is None else (distance >= 0) & (distance < window)
                 return same_tree & prompt_or_own & near

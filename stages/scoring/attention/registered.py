@@ -4,35 +4,15 @@ A pack's plan travels as a keyword of the model's call down to here, so that it 
 The name must not contain "sdpa", "flash" or "flex": transformers would take it for one of its own.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from stages.scoring.attention.unsupported import UnsupportedModel
+from stages.scoring.attention.contract import PackAttention, Terms, UnsupportedModel
 
 NAME = "prefix_packs"
-
-# What models pass besides, and what it has to be if packs are to be right.
-_WITHOUT_EFFECT = {"position_ids", "use_cache", "cache_position", "max_length_q", "max_length_k", "is_training"}
-
-
-class PackAttention(Protocol):
-    """The attention of one pack, under one back-end."""
-
-    def __call__(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
-        sinks: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Query (1, H, T, d), key and value (1, K, T, d) -> (1, T, H, d)."""
 
 
 def register() -> None:
@@ -73,7 +53,7 @@ def pack_attention(
     if _marked_window(attention_mask) != sliding_window:
         raise UnsupportedModel("its mask asks for another window than its attention")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return pack(query, key, value, scale=scale, window=sliding_window, softcap=softcap, sinks=s_aux), None
+    return pack(query, key, value, Terms(scale, sliding_window, softcap, s_aux)), None
 
 
 def window_marker(*, use_vmap: bool, device: torch.device, local_size: int | None = None, **_: Any) -> torch.Tensor:
@@ -96,6 +76,7 @@ def _marked_window(mask: torch.Tensor | None) -> int | None:
 
 
 def _harmless(name: str, value: Any) -> bool:
+    """Whether packs are right with it: what is off, and positions, which queries and keys have in them already."""
     if name == "is_causal":
-        return value is None or value is True
-    return name in _WITHOUT_EFFECT or value is None or value is False
+        return value is not False
+    return name == "position_ids" or value is None or value is False

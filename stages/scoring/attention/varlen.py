@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from stages.scoring.attention.contract import Segment, Terms, UnsupportedModel
 from stages.scoring.attention.gather import GatherPlan, gather
-from stages.scoring.attention.segment import Segment
-from stages.scoring.attention.unsupported import UnsupportedModel
 
 
 class VarlenAttention:
-    """The attention of one pack: `n_tokens` tokens, of which the last ones are padding and belong to no segment."""
+    """The attention of one pack; its padding gets zeros."""
 
     def __init__(self, segments: Sequence[Segment], n_tokens: int, device: torch.device) -> None:
         self._n_tokens = n_tokens
@@ -30,23 +29,9 @@ class VarlenAttention:
         self._cu_q, self._cu_k = _cumulative(queries, device), _cumulative(keys, device)
         self._plan = GatherPlan(key_tokens(segments), n_tokens, n_tokens, device)
 
-    def __call__(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *,
-        scale: float,
-        window: int | None,
-        softcap: float | None,
-        sinks: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Query (1, H, T, d), key and value (1, K, T, d) -> (1, T, H, d); padding gets zeros.
-
-        Raises:
-            UnsupportedModel: soft caps and sinks, which the kernel does not know.
-        """
-        if softcap is not None or sinks is not None:
+    def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, terms: Terms) -> torch.Tensor:
+        """See PackAttention; the kernel wants values as wide as keys, and knows neither soft caps nor sinks."""
+        if terms.softcap is not None or terms.sinks is not None:
             raise UnsupportedModel("varlen attention knows neither soft caps nor sinks")
         n_heads, n_key_heads = query.shape[1], key.shape[1]
         keys, values = self._gathered(key, n_heads), self._gathered(value, n_heads)
@@ -58,8 +43,8 @@ class VarlenAttention:
             self._cu_k,
             self._max_q,
             self._max_k,
-            scale=scale,
-            window_size=(-1 if window is None else window - 1, 0),
+            scale=terms.scale,
+            window_size=(-1 if terms.window is None else terms.window - 1, 0),
             **_extras(n_heads != n_key_heads),
         )
         padding = out.new_zeros((self._n_tokens - self._n_live, *out.shape[1:]))

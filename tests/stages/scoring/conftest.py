@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.scoring.attention.segment import Segment
+from stages.scoring.attention.contract import Segment, Terms
 
 
 class RandomPack(NamedTuple):
@@ -22,12 +22,11 @@ class RandomPack(NamedTuple):
 
     def values_and_gradients(self, maker: Any, **terms: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """What an attention makes of it: the output, and gradients of query, key, value and, if given, sinks."""
-        terms = {"scale": 0.3, "window": None, "softcap": None, "sinks": None} | terms
         inputs = [t.detach().clone().requires_grad_() for t in (self.query, self.key, self.value)]
-        if terms["sinks"] is not None:
+        if "sinks" in terms:
             inputs.append(terms["sinks"].detach().clone().requires_grad_())
             terms["sinks"] = inputs[-1]
-        output = maker(self.segments, self.n_tokens, torch.device("cpu"))(*inputs[:3], **terms)
+        output = maker(self.segments, self.n_tokens, torch.device("cpu"))(*inputs[:3], Terms(**{"scale": 0.3} | terms))
         output.backward(self.gradient.to(output.dtype))
         return output.detach(), [tensor.grad for tensor in inputs]
 

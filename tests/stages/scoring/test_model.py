@@ -7,7 +7,7 @@ from data.errors import DataError
 from stages.scoring.config import Numerics
 from stages.scoring.model import load_model
 from stages.scoring.scorer import Scorer, load_scorer
-from tests.stages.scoring.test_scorer import random_responses
+from tests.families import random_responses
 from tests.tiny import save_model
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.scoring.attention.segment import Segment
+from stages.scoring.attention.contract import Segment
 from stages.scoring.packs import lay_out_pack, plan_packs
 from tests.families import make_response
 

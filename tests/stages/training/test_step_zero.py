@@ -12,8 +12,7 @@ from data.schema import TokenPair
 from stages.reference_rows import ReferenceLogps
 from stages.scoring.scorer import Scorer
 from stages.training.step_zero import SAMPLE, _by_length, check_step_zero
-from tests.families import build
-from tests.stages.scoring.test_scorer import random_responses
+from tests.families import build, random_responses
 from tests.tiny import build_model
 
 

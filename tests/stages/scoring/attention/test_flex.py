@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from stages.scoring.attention.contract import Terms, UnsupportedModel
 from stages.scoring.attention.flex import FlexAttention
 from stages.scoring.attention.segments import SegmentsAttention
-from stages.scoring.attention.unsupported import UnsupportedModel
 from tests.families import relative_difference
 
 CPU = torch.device("cpu")
@@ -23,10 +23,10 @@ TERMS = {
 @pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS)
 def test_values_are_those_of_segments(random_pack, heads, terms):
     pack = random_pack(heads=heads)
-    terms = {"scale": 0.3, "window": None, "softcap": None, "sinks": None} | terms
+    terms = Terms(**{"scale": 0.3} | terms)
     live = pack.segments[-1].stop
     ours, theirs = (
-        maker(pack.segments, pack.n_tokens, CPU)(pack.query, pack.key, pack.value, **terms)
+        maker(pack.segments, pack.n_tokens, CPU)(pack.query, pack.key, pack.value, terms)
         for maker in (FlexAttention, SegmentsAttention)
     )
     assert ours.shape == theirs.shape and ours.is_contiguous()
@@ -41,8 +41,7 @@ def test_one_pack_serves_layers_of_unlike_windows(random_pack):
     flex, segments = (maker(pack.segments, pack.n_tokens, CPU) for maker in (FlexAttention, SegmentsAttention))
     for window in (None, 7, None, 3):
         ours, theirs = (
-            attention(pack.query, pack.key, pack.value, scale=0.3, window=window, softcap=None, sinks=None)
-            for attention in (flex, segments)
+            attention(pack.query, pack.key, pack.value, Terms(0.3, window)) for attention in (flex, segments)
         )
         assert relative_difference(ours[:, :live], theirs[:, :live]) < 1e-6
 

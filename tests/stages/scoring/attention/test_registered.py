@@ -5,8 +5,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from stages.scoring.attention.contract import Terms, UnsupportedModel
 from stages.scoring.attention.registered import NAME, pack_attention, register, window_marker
-from stages.scoring.attention.unsupported import UnsupportedModel
 
 CPU = torch.device("cpu")
 STATES = torch.randn(3, 1, 2, 5, 16, generator=torch.Generator().manual_seed(0)).unbind()
@@ -15,8 +15,8 @@ STATES = torch.randn(3, 1, 2, 5, 16, generator=torch.Generator().manual_seed(0))
 class Recorder:
     """A pack's attention that remembers its call."""
 
-    def __call__(self, *states, **terms):
-        self.states, self.terms = states, terms
+    def __call__(self, query, key, value, terms):
+        self.states, self.terms = (query, key, value), terms
         return "output"
 
 
@@ -47,11 +47,11 @@ def test_terms_reach_the_pack():
     sinks = torch.zeros(2)
     mask = window_marker(use_vmap=False, device=CPU, local_size=3)
     terms = attend(mask=mask, scaling=0.5, sliding_window=3, softcap=2.0, s_aux=sinks)
-    assert terms == {"scale": 0.5, "window": 3, "softcap": 2.0, "sinks": sinks}
+    assert terms == Terms(scale=0.5, window=3, softcap=2.0, sinks=sinks)
 
 
 def test_a_layer_that_asks_for_nothing_gets_the_usual_scale():
-    assert attend() == {"scale": 0.25, "window": None, "softcap": None, "sinks": None}  # 16 ** -0.5
+    assert attend() == Terms(scale=16**-0.5)
 
 
 def test_an_unknown_argument_with_a_value_is_refused_by_name():
@@ -64,8 +64,7 @@ def test_an_unknown_argument_with_a_value_is_refused_by_name():
     "harmless",
     [
         {"position_ids": torch.arange(5)},
-        {"use_cache": True},
-        {"cache_position": torch.arange(5)},
+        {"use_cache": False},
         {"is_causal": True},
         {"is_causal": None},
         {"position_bias": None},

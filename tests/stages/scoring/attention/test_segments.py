@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from stages.scoring.attention.segment import Segment
-from stages.scoring.attention.segments import BLOCK_ROWS, SegmentsAttention
+from stages.scoring.attention.blocks import BLOCK_ROWS
+from stages.scoring.attention.contract import Segment, Terms
+from stages.scoring.attention.segments import SegmentsAttention
 from tests.families import relative_difference
 
 CPU = torch.device("cpu")
@@ -22,7 +23,8 @@ class DenseAttention:
                 for back in range(place + 1):
                     self.distance[query, readable[place - back]] = back
 
-    def __call__(self, query, key, value, *, scale, window, softcap, sinks):
+    def __call__(self, query, key, value, terms):
+        scale, window, softcap, sinks = terms
         n_heads, n_tokens = query.shape[1:3]
         query, key, value = (states[0].double() for states in (query, key, value))
         key, value = (states.repeat_interleave(n_heads // len(states), dim=0) for states in (key, value))
@@ -55,8 +57,8 @@ CASES = {
 @pytest.fixture(params=[None, 32], ids=["whole_blocks", "blocks_of_32"])
 def block_rows(request, monkeypatch):
     if request.param:
-        monkeypatch.setattr("stages.scoring.attention.segments.BLOCK_ROWS", request.param)
-        monkeypatch.setattr("stages.scoring.attention.segments.GROUP_SCORES", 8192)
+        monkeypatch.setattr("stages.scoring.attention.blocks.BLOCK_ROWS", request.param)
+        monkeypatch.setattr("stages.scoring.attention.blocks.GROUP_SCORES", 8192)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -92,9 +94,9 @@ def test_blocks_of_the_real_size_are_joined_rightly(random_pack):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_number_of_blocks_that_are_multiplied_together_changes_no_bit(random_pack, monkeypatch, dtype):
     pack = random_pack(dtype=dtype, longest=100)
-    monkeypatch.setattr("stages.scoring.attention.segments.BLOCK_ROWS", 16)
+    monkeypatch.setattr("stages.scoring.attention.blocks.BLOCK_ROWS", 16)
     together = pack.values_and_gradients(SegmentsAttention, softcap=2.0)
-    monkeypatch.setattr("stages.scoring.attention.segments.GROUP_SCORES", 1)
+    monkeypatch.setattr("stages.scoring.attention.blocks.GROUP_SCORES", 1)
     one_by_one = pack.values_and_gradients(SegmentsAttention, softcap=2.0)
     assert torch.equal(together[0], one_by_one[0])
     assert torch.equal(together[1][0], one_by_one[1][0])  # a query stands in one block; keys are sums over blocks
@@ -116,7 +118,7 @@ def test_a_segment_reads_its_prefix_and_itself_and_nothing_else():
     segments = [Segment(0, 2, 0, 0), Segment(2, 4, 0, 2), Segment(4, 5, 0, 2)]
     flat = torch.zeros(1, 1, 6, 8)
     values = torch.eye(6)[None, None]
-    out = SegmentsAttention(segments, 6, CPU)(flat, flat, values, scale=1.0, window=None, softcap=None, sinks=None)
+    out = SegmentsAttention(segments, 6, CPU)(flat, flat, values, Terms(1.0))
     third = 1 / 3
     torch.testing.assert_close(
         out[0, :, 0],
@@ -148,7 +150,7 @@ def test_a_gradient_that_arrives_at_padding_reaches_no_key():
     seen = []
     for padding in (0.0, 1.0):
         leaves = [s.clone().requires_grad_() for s in states]
-        out = SegmentsAttention(segments, 16, CPU)(*leaves, scale=0.3, window=None, softcap=None, sinks=None)
+        out = SegmentsAttention(segments, 16, CPU)(*leaves, Terms(0.3))
         gradient = upstream.clone()
         gradient[:, 9:] *= padding
         out.backward(gradient)

@@ -9,9 +9,8 @@ import torch
 from torch.nn.attention.varlen import varlen_attn
 
 from stages.scoring.attention import varlen
-from stages.scoring.attention.segment import Segment
+from stages.scoring.attention.contract import Segment, Terms, UnsupportedModel
 from stages.scoring.attention.segments import SegmentsAttention
-from stages.scoring.attention.unsupported import UnsupportedModel
 from stages.scoring.attention.varlen import VarlenAttention, key_tokens
 from tests.families import relative_difference
 
@@ -85,7 +84,7 @@ def test_what_the_kernel_is_handed(monkeypatch):
     monkeypatch.setattr(varlen, "_parameters", frozenset)
     query, key, value = torch.randn(3, 1, 2, 12, 8, generator=torch.Generator().manual_seed(0))
     for window, window_size in ((None, (-1, 0)), (1, (0, 0)), (8, (7, 0))):
-        out = VarlenAttention(SEGMENTS, 12, CPU)(query, key, value, scale=0.5, window=window, softcap=None, sinks=None)
+        out = VarlenAttention(SEGMENTS, 12, CPU)(query, key, value, Terms(0.5, window))
         (queries, keys, values, cu_q, cu_k, max_q, max_k), options = calls[-1]
         assert options == {"scale": 0.5, "window_size": window_size}
         assert cu_q.tolist() == [0, 3, 5, 6, 8, 9] and cu_k.tolist() == [0, 3, 8, 12, 14, 17]
@@ -112,7 +111,7 @@ def test_the_installed_torch_knows_every_argument(random_pack, heads, monkeypatc
     monkeypatch.setattr(varlen, "_varlen_attention", lambda: kernel)
     pack = random_pack(heads=heads)
     attention = VarlenAttention(pack.segments, pack.n_tokens, CPU)
-    attention(pack.query, pack.key, pack.value, scale=1.0, window=None, softcap=None, sinks=None)
+    attention(pack.query, pack.key, pack.value, Terms(1.0))
 
 
 @pytest.mark.parametrize("terms", [{"softcap": 2.0}, {"sinks": torch.zeros(4)}])
