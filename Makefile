@@ -50,8 +50,9 @@ format: .venv/.dev-installed  ## Put the code into the form that lint wants
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/.dev-installed  ## How long the command takes to answer; ARGS=FILE adds a run with nothing to do
-	$(BIN)/python benchmarks/startup.py $(ARGS)
+bench: .venv/.bench-installed $(MODEL)/config.json  ## Start-up time, and scoring beside TRL; ARGS="--data FOLDER ...": docs/benchmarks.md
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/against_trl.py --model $(MODEL) $(ARGS)
 
 # The environment. A stamp a step: a step is done again only when pyproject.toml has changed.
 

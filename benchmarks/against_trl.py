@@ -1,9 +1,8 @@
 """Our scorer and trainer beside TRL's DPOTrainer, on a CPU (needs the extra `bench`).
 
     python benchmarks/against_trl.py --model FOLDER --data FOLDER [--task training] [--out FILE.json]
-    python benchmarks/against_trl.py --table FILE.json ...
 
-Every measurement is a process of its own (workloads.py), contenders take turns, and the table shows medians. Contenders
+Every measurement is a process of its own (workloads.py), contenders take turns; tables.py shows the medians. Contenders
 are `ours` and `trl-` with any of `default`, `best` (training: rows grouped by length, no gradient checkpointing),
 `bsN`, `sorted` (scoring: rows handed over by length) and `bf16weights` (else bf16 is TRL's own: fp32 under autocast).
 """
@@ -12,7 +11,6 @@ import argparse
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -21,15 +19,20 @@ from typing import Any
 
 import pipeline  # noqa: F401 - finds our packages
 from data.durable import write_json
+from tables import print_tables
 
 WORKLOADS = Path(__file__).with_name("workloads.py")
-PAIRS = {"politeness": 128, "gsm8k": 64, "shared": 96}
+PAIRS = {
+    "scoring": {"politeness": 128, "gsm8k": 64, "shared": 96},
+    "training": {"politeness": 64, "gsm8k": 64, "shared": 96},
+}
+SETS = tuple(PAIRS["scoring"])
 FILES = {"politeness": "politeness_1100.jsonl.gz", "gsm8k": "gsm8k_right_wrong.jsonl.gz"}
 DTYPES = ("float32", "bfloat16")
 CONTENDERS = {
     # TRL's default is a batch of 8, unsorted.
     "scoring": ["ours", "trl-default", *(f"trl-bs{n}-sorted" for n in (4, 8, 16))],
-    "training": ["ours", "trl-default", *(f"trl-best-bs{n}" for n in (1, 2, 4, 8))],
+    "training": ["ours", "trl-default", *(f"trl-best-bs{n}" for n in (1, 4))],
 }
 QUIET = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
 NAMES = {
@@ -39,15 +42,15 @@ NAMES = {
 
 
 def main() -> None:
-    """Measure, or render what was measured."""
+    """Measure, and show what was measured."""
     arguments = parse_arguments()
-    if arguments.table:
-        for file in arguments.table:
-            print_tables(json.loads(file.read_bytes()))
-        return
     plan = [job for sets in arguments.sets for dtype in arguments.dtype for job in jobs(arguments, sets, dtype)]
     document: dict[str, Any] = {"machine": machine(), "model": arguments.model.resolve().name, "runs": []}
+    if arguments.out and arguments.out.exists():
+        document = json.loads(arguments.out.read_bytes())
     for number, (job, spec) in enumerate(plan, 1):
+        if any(job.items() <= run.items() for run in document["runs"]):
+            continue
         run = job | measure(spec)
         document["runs"].append(run)
         outcome = run.get("error") or f"{run['seconds']:.2f} s, {run['pairs'] / run['seconds']:.2f} pairs/s"
@@ -62,9 +65,9 @@ def parse_arguments() -> argparse.Namespace:
     """The command line, checked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", type=Path, help="folder of the model and its tokenizer")
-    parser.add_argument("--data", type=Path, help=f"folder with {' and '.join(FILES.values())}")
+    parser.add_argument("--data", type=Path, help=f"folder with {' and '.join(FILES.values())}; without: shared")
     parser.add_argument("--task", choices=CONTENDERS, default="scoring")
-    parser.add_argument("--sets", type=names(PAIRS), default=list(PAIRS), help=f"of {', '.join(PAIRS)}; default: all")
+    parser.add_argument("--sets", type=names(SETS), help=f"of {', '.join(SETS)}; default: all whose rows are there")
     parser.add_argument(
         "--dtype", type=names(DTYPES), default=["float32"], help=f"of {', '.join(DTYPES)}; default: float32"
     )
@@ -72,11 +75,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--contenders", type=names(), help="comma-separated; default: those of the task")
     parser.add_argument("--pack-tokens", type=int, help="ours; default: the project's")
-    parser.add_argument("--out", type=Path, help="everything measured, as JSON")
-    parser.add_argument("--table", type=Path, nargs="+", help="only show what these files hold")
+    parser.add_argument("--out", type=Path, help="everything measured, as JSON; what stands there is not done again")
     arguments = parser.parse_args()
-    if not arguments.table:
-        check(parser, arguments)
+    arguments.sets = arguments.sets or (list(SETS) if arguments.data else ["shared"])
+    check(parser, arguments)
     return arguments
 
 
@@ -118,7 +120,7 @@ def jobs(arguments: argparse.Namespace, rows: str, dtype: str) -> list[tuple[dic
         "file": str(arguments.data / FILES[rows]) if rows in FILES else None,
         "task": arguments.task,
         "dtype": dtype,
-        "pairs": arguments.pairs or PAIRS[rows],
+        "pairs": arguments.pairs or PAIRS[arguments.task][rows],
         "pack_tokens": arguments.pack_tokens,
     }
     return [
@@ -176,46 +178,6 @@ def machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "load_at_start": [round(load, 2) for load in os.getloadavg()],
     }
-
-
-def print_tables(document: dict[str, Any]) -> None:
-    """One table a task and dtype, medians."""
-    runs = [run for run in document["runs"] if "error" not in run]
-    if not runs:
-        raise SystemExit("Nothing was measured.")
-    facts = {key: value for run in runs for key, value in run["facts"].items()}
-    print(f"{document['model']}; {'; '.join(f'{k} {v}' for k, v in (document['machine'] | facts).items())}")
-    for task, dtype in dict.fromkeys((run["task"], run["dtype"]) for run in runs):
-        print_table([run for run in runs if (run["task"], run["dtype"]) == (task, dtype)], f"{task}, {dtype}", dtype)
-
-
-def print_table(runs: list[dict[str, Any]], title: str, dtype: str) -> None:
-    """In Markdown; a share is of the rate of a dtype's matrix products in the same process."""
-    rates = dict.fromkeys(["float32", dtype])
-    columns = ["set", "contender", "seconds", "min-max", "pairs/s", "useful tokens/s", "peak GiB"]
-    columns += [f"of {rate}" for rate in rates] + ["time / ours"]
-    print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-    ours: dict[str, float] = {}
-    for rows, contender in dict.fromkeys((run["set"], run["contender"]) for run in runs):
-        rounds = [run for run in runs if (run["set"], run["contender"]) == (rows, contender)]
-        every = [run["seconds"] for run in rounds]
-        seconds, first = statistics.median(every), rounds[0]
-        if contender == "ours":
-            ours[rows] = seconds
-        cells = [f"{rows} ({first['pairs']})", contender, f"{seconds:.2f}", f"{min(every):.2f}-{max(every):.2f}"]
-        cells += [f"{first['pairs'] / seconds:.2f}", f"{first['useful_tokens'] / seconds:.0f}"]
-        cells += [f"{statistics.median(run['peak_bytes'] for run in rounds) / 2**30:.2f}"]
-        cells += [f"{statistics.median(share(run, rate) for run in rounds):.2f}" for rate in rates]
-        cells += [f"{seconds / ours[rows]:.2f}" if rows in ours else ""]
-        print(f"| {' | '.join(cells)} |")
-    counts = dict.fromkeys((run["set"], run["contender"][:4].strip("-"), run["scored_tokens"]) for run in runs)
-    print("\nTokens to score, both sides of every pair: " + ", ".join(" ".join(map(str, count)) for count in counts))
-
-
-def share(run: dict[str, Any], rate: str) -> float:
-    """Useful FLOP/s over the mean of the rates before and after."""
-    around = (run["rates_before"][rate] + run["rates_after"][rate]) / 2
-    return float(run["useful_flops"] / run["seconds"] / around)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from stages.training.order import StepOrder, steps_per_epoch
 
 MAX_LENGTH = 1024
 TRAIN = TrainConfig(learning_rate=1e-6, pairs_per_step=16, epochs=1)
-WARM_UP = 2  # pairs
+WARM_UP = 2  # pairs, before scoring
 RATE_SECONDS = 0.5
 CUBE = 2048
 
@@ -45,6 +45,12 @@ class Pairs(NamedTuple):
 
     texts: tuple[PreferencePair, ...]
     tokens: tuple[TokenPair, ...]
+
+
+def longest_rows(pairs: Sequence[TokenPair]) -> list[int]:
+    """A step's worth of pairs to warm up with: touching memory for the first time has a price, paid once."""
+    lengths = [len(pair.chosen) + len(pair.rejected) for pair in pairs]
+    return sorted(range(len(pairs)), key=lambda row: -lengths[row])[: TRAIN.pairs_per_step]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 import pipeline  # noqa: F401 - finds our packages
 from data.schema import PreferencePair
-from measurement import MAX_LENGTH, TRAIN, WARM_UP, Pairs, Spec, measured
+from measurement import MAX_LENGTH, TRAIN, WARM_UP, Pairs, Spec, longest_rows, measured
 
 
 def trl_scoring(spec: Spec, pairs: Pairs) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def trl_training(spec: Spec, pairs: Pairs) -> dict[str, Any]:
     dataset = trl_dataset(trainer, spec, pairs)
     nothing = [0.0] * len(dataset)
     trainer.train_dataset = dataset.add_column("ref_chosen_logps", nothing).add_column("ref_rejected_logps", nothing)
-    clock = StepClock(trainer)
+    clock = StepClock(trainer, longest_rows(pairs.tokens))
     trainer.add_callback(clock)
     with measured(trainer.model, spec, pairs) as report:
         trainer.train()
@@ -39,17 +39,19 @@ def trl_training(spec: Spec, pairs: Pairs) -> dict[str, Any]:
 
 
 class StepClock(TrainerCallback):
-    """Makes a small step before the first one, and times all others."""
+    """Makes a step on some rows before the first one, and times all others."""
 
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: Any, rows: Sequence[int]) -> None:
+        self._trainer, self._rows = trainer, rows
         self.started = self.stopped = 0.0
 
     def on_train_begin(self, *_: Any, **training: Any) -> None:
         """Warm up, then start."""
-        few = self._trainer.data_collator([self._trainer.train_dataset[i] for i in range(WARM_UP)])
-        self._trainer.current_gradient_accumulation_steps = 1
-        self._trainer.training_step(training["model"], few)
+        size = self._trainer.args.per_device_train_batch_size
+        self._trainer.current_gradient_accumulation_steps = self._trainer.args.gradient_accumulation_steps
+        for start in range(0, len(self._rows), size):
+            rows = [self._trainer.train_dataset[row] for row in self._rows[start : start + size]]
+            self._trainer.training_step(training["model"], self._trainer.data_collator(rows))
         training["optimizer"].step()
         training["model"].zero_grad()
         self.started = time.perf_counter()

@@ -1,8 +1,8 @@
 """One measurement of against_trl.py, in a process of its own: `python benchmarks/workloads.py SPEC`, SPEC being JSON.
 
 The last line on standard output is a JSON object: seconds, useful work, peak memory, the matrix-product rates of this
-machine right before and right after, and how it was configured. Loading, tokenisation, start-up and a small warm-up
-come before the timed part.
+machine right before and right after, and how it was configured. Loading, tokenisation, start-up and a warm-up come
+before the timed part: two pairs in scoring, a step on the longest pairs in training.
 """
 
 import json

@@ -7,7 +7,7 @@ from data.errors import DataError
 from stages.scoring.config import Numerics
 from stages.scoring.model import load_model
 from stages.scoring.scorer import Scorer, load_scorer
-from tests.families import random_responses
+from tests.families import make_response, random_responses
 from tests.tiny import save_model
 
 
@@ -23,6 +23,14 @@ def test_bf16_weights_are_the_fp32_weights_rounded(model_folder):
     exact, rounded = load_model(model_folder, "float32"), load_model(model_folder, "bfloat16")
     for one, other in zip(exact.parameters(), rounded.parameters(), strict=True):
         assert torch.equal(one.bfloat16(), other)
+
+
+def test_the_end_token_has_a_gradient_where_it_is_the_padding_token(tmp_path):
+    model = load_model(save_model(tmp_path / "m", tie_word_embeddings=False), "float32")
+    assert model.config.pad_token_id == model.config.eos_token_id == 2
+    Scorer(model, pack_tokens=256).logps([make_response([5, 2, 7], [8, 9])]).sum().backward()
+    gradient = model.get_input_embeddings().weight.grad
+    assert gradient[[5, 2, 7, 8]].any(dim=1).all()
 
 
 def test_dropout_of_the_configuration_never_happens(tmp_path):
