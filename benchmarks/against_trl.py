@@ -3,8 +3,9 @@
     python benchmarks/against_trl.py --model FOLDER --data FOLDER [--task training] [--out FILE.json]
 
 Every measurement is a process of its own (workloads.py), contenders take turns; tables.py shows the medians. Contenders
-are `ours` and `trl-` with any of `default`, `best` (training: rows grouped by length, no gradient checkpointing),
-`bsN`, `sorted` (scoring: rows handed over by length) and `bf16weights` (else bf16 is TRL's own: fp32 under autocast).
+are `ours` (`ours-1024`: packs of 1,024 tokens at most) and `trl-` with any of `default`, `best` (training: rows grouped
+by length, no gradient checkpointing), `bsN`, `sorted` (scoring: rows handed over by length) and `bf16weights` (else
+bf16 is TRL's own: fp32 under autocast).
 """
 
 import argparse
@@ -32,12 +33,12 @@ DTYPES = ("float32", "bfloat16")
 CONTENDERS = {
     # TRL's default is a batch of 8, unsorted.
     "scoring": ["ours", "trl-default", *(f"trl-bs{n}-sorted" for n in (4, 8, 16))],
-    "training": ["ours", "trl-default", *(f"trl-best-bs{n}" for n in (1, 4))],
+    "training": ["ours", "ours-1024", "trl-default", *(f"trl-best-bs{n}" for n in (1, 4))],
 }
 QUIET = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
 NAMES = {
-    "scoring": re.compile(r"ours|trl(-(default|bs\d+|sorted|bf16weights))+"),
-    "training": re.compile(r"ours|trl(-(default|best|bs(1|2|4|8|16)|bf16weights))+"),
+    "scoring": re.compile(r"ours(-\d+)?|trl(-(default|bs\d+|sorted|bf16weights))+"),
+    "training": re.compile(r"ours(-\d+)?|trl(-(default|best|bs(1|2|4|8|16)|bf16weights))+"),
 }
 
 
@@ -74,7 +75,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, help="pairs of every set; default: " + str(PAIRS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--contenders", type=names(), help="comma-separated; default: those of the task")
-    parser.add_argument("--pack-tokens", type=int, help="ours; default: the project's")
     parser.add_argument("--out", type=Path, help="everything measured, as JSON; what stands there is not done again")
     arguments = parser.parse_args()
     arguments.sets = arguments.sets or (list(SETS) if arguments.data else ["shared"])
@@ -108,7 +108,7 @@ def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Non
             parser.error(f"{name} is for --dtype bfloat16 alone")
     if arguments.pairs is not None and arguments.pairs < 2:
         parser.error("--pairs has to be 2 or more: two warm up")
-    if arguments.contenders != ["ours"] and find_spec("trl") is None:
+    if not all(name.startswith("ours") for name in arguments.contenders or ["trl"]) and find_spec("trl") is None:
         parser.error("TRL is not installed: pip install -e '.[bench]', or --contenders ours")
 
 
@@ -121,7 +121,6 @@ def jobs(arguments: argparse.Namespace, rows: str, dtype: str) -> list[tuple[dic
         "task": arguments.task,
         "dtype": dtype,
         "pairs": arguments.pairs or PAIRS[arguments.task][rows],
-        "pack_tokens": arguments.pack_tokens,
     }
     return [
         (
@@ -136,14 +135,14 @@ def jobs(arguments: argparse.Namespace, rows: str, dtype: str) -> list[tuple[dic
 def default_contenders(task: str, dtype: str) -> list[str]:
     """In bf16 TRL takes part with either kind of weights."""
     ways = CONTENDERS[task]
-    return ways if dtype == "float32" else ways + [f"{way}-bf16weights" for way in ways if way != "ours"]
+    return ways if dtype == "float32" else ways + [f"{way}-bf16weights" for way in ways if way.startswith("trl")]
 
 
 def contender_settings(contender: str, task: str, dtype: str) -> dict[str, Any]:
     """How TRL is configured where that is not its default."""
     parts = contender.split("-")
     if parts[0] == "ours":
-        return {}
+        return {"pack_tokens": int(parts[1])} if parts[1:] else {}
     trl: dict[str, Any] = {"bf16": False} if dtype == "float32" else {}
     if "bf16weights" in parts:
         trl["model_init_kwargs"] = {"dtype": "bfloat16"}

@@ -53,8 +53,10 @@ def summary(document: dict[str, Any]) -> Iterable[list[str]]:
     """One row a task, dtype and set: ours, TRL as it comes, and the fastest of its other settings."""
     for (task, dtype, rows), runs in grouped(measured(document), "task", "dtype", "set"):
         by_name = {name: some for (name,), some in grouped(runs, "contender")}
-        ours = by_name.pop("ours")
-        tuned = min(by_name, key=lambda name: median(by_name[name], "seconds"))
+        ours, trl = by_name.get("ours"), [name for name in by_name if name.startswith("trl")]
+        if not ours or not trl:
+            continue
+        tuned = min(trl, key=lambda name: median(by_name[name], "seconds"))
         theirs = [by_name.get("trl-default"), by_name[tuned]]
         cells = [f"{task}, {dtype}", f"{rows} ({ours[0]['pairs']})", f"{median(ours, 'seconds'):.1f} s"]
         for some in theirs:

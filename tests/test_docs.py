@@ -1,6 +1,8 @@
 """The documentation is made from the code, or checked against it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,14 @@ def test_the_exit_codes_of_the_readme_are_those_of_the_errors():
     codes = {value.exit_code for value in vars(errors).values() if isinstance(value, type)}
     table = {int(code) for code in re.findall(r"^\| (\d+) \|", (ROOT / "README.md").read_text(), re.MULTILINE)}
     assert table == codes | {0, 130}
+
+
+def test_the_tables_of_benchmarks_are_the_committed_results():
+    """The overview stands in the README, everything in docs/benchmarks.md."""
+    results = sorted((ROOT / "benchmarks/results").glob("*.json"))
+    command = [sys.executable, "benchmarks/tables.py", *map(str, results)]
+    tables = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    overview, _, everything = tables.partition("\n\n")
+    assert overview.startswith("|  | set (pairs) | ours |")
+    assert overview in (ROOT / "README.md").read_text()
+    assert everything.strip() in (DOCS / "benchmarks.md").read_text()
