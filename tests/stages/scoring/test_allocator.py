@@ -14,15 +14,15 @@ from stages.scoring.allocator import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory()
-for _ in range(3):  # 64 MiB: too much for glibc to keep by itself
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**24)
+torch.ones(2**26)  # 256 MiB: too much for glibc to keep by itself
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**25)  # smaller, so that it fits into the hole wherever that lies
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 def faults(way):
-    """Page faults of filling a large block that was filled and freed before."""
+    """Page faults of filling a large block after a larger one was filled and freed."""
     run = subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True, check=True, cwd=ROOT)
     return int(run.stdout)
 
