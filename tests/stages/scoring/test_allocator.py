@@ -8,15 +8,18 @@ import pytest
 from tests.tiny import ROOT
 
 FAULTS = """
-import resource, sys
-import torch
+import ctypes, resource, sys
 from stages.scoring.allocator import keep_freed_memory
 
+malloc, free, memset = (getattr(ctypes.CDLL(None), name) for name in ("malloc", "free", "memset"))
+malloc.restype = ctypes.c_void_p
 if sys.argv[1] == "keep":
     keep_freed_memory()
-torch.ones(2**26)  # 256 MiB: too much for glibc to keep by itself
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(2**25)  # smaller, so that it fits into the hole wherever that lies
+for size in (2**28, 2**27):  # too much for glibc to keep by itself
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = ctypes.c_void_p(malloc(ctypes.c_size_t(size)))
+    memset(block, 1, ctypes.c_size_t(size))
+    free(block)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
