@@ -48,9 +48,12 @@ def main() -> None:
     plan = [job for sets in arguments.sets for dtype in arguments.dtype for job in jobs(arguments, sets, dtype)]
     document: dict[str, Any] = {"machine": machine(), "model": arguments.model.resolve().name, "runs": []}
     if arguments.out and arguments.out.exists():
-        document = json.loads(arguments.out.read_bytes())
+        before = json.loads(arguments.out.read_bytes())
+        if before["model"] != document["model"]:
+            raise SystemExit(f"{arguments.out} holds measurements of {before['model']}; give --out another name.")
+        document["runs"] = [run for run in before["runs"] if "error" not in run]
     for number, (job, spec) in enumerate(plan, 1):
-        if any(job.items() <= run.items() for run in document["runs"]):
+        if any((job | {"pairs": spec["pairs"]}).items() <= run.items() for run in document["runs"]):
             continue
         run = job | measure(spec)
         document["runs"].append(run)
@@ -65,7 +68,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """The command line, checked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--model", type=Path, help="folder of the model and its tokenizer")
+    parser.add_argument("--model", type=Path, required=True, help="folder of the model and its tokenizer")
     parser.add_argument("--data", type=Path, help=f"folder with {' and '.join(FILES.values())}; without: shared")
     parser.add_argument("--task", choices=CONTENDERS, default="scoring")
     parser.add_argument("--sets", type=names(SETS), help=f"of {', '.join(SETS)}; default: all whose rows are there")
@@ -75,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, help="pairs of every set; default: " + str(PAIRS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--contenders", type=names(), help="comma-separated; default: those of the task")
-    parser.add_argument("--out", type=Path, help="everything measured, as JSON; what stands there is not done again")
+    parser.add_argument("--out", type=Path, help="everything measured, as JSON; what stands there is kept")
     arguments = parser.parse_args()
     arguments.sets = arguments.sets or (list(SETS) if arguments.data else ["shared"])
     check(parser, arguments)
@@ -96,7 +99,7 @@ def names(known: Any = None) -> Any:
 
 def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """End the program with one sentence where something is missing."""
-    if arguments.model is None or not (arguments.model / "config.json").is_file():
+    if not (arguments.model / "config.json").is_file():
         parser.error("--model has to name a folder with a model")
     files = [FILES[name] for name in arguments.sets if name in FILES]
     if missing := [file for file in files if arguments.data is None or not (arguments.data / file).is_file()]:

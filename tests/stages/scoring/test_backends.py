@@ -44,6 +44,13 @@ def sabotage(monkeypatch):
     return replace
 
 
+def refusal(error, family, **options):
+    """What a model is refused with."""
+    with pytest.raises(error) as refused:
+        Scorer(build(family), pack_tokens=256, **options)
+    return str(refused.value)
+
+
 def test_packs_say_how_well_they_agree(chosen):
     backend, line = chosen(build("llama"))
     match = re.fullmatch(r"attention: segments \(packs differ from plain rows by (\d\.\de-\d\d) of their norm\)", line)
@@ -83,18 +90,14 @@ def test_a_reference_scored_in_rows_gives_rows_without_a_probe(chosen, monkeypat
 
 
 def test_a_backend_that_does_not_work_is_refused_where_it_was_asked_for():
-    with pytest.raises(ConfigError) as refusal:
-        Scorer(build("bloom"), pack_tokens=256, backend="segments")
-    assert str(refusal.value) == (
+    assert refusal(ConfigError, "bloom", backend="segments") == (
         "scoring.backend: segments does not work here: BloomForCausalLM cannot be scored in packs (segments: its "
         "attention cannot be replaced). Set scoring.backend: auto, which finds one that does."
     )
 
 
 def test_a_reference_scored_in_packs_refuses_a_model_that_needs_rows():
-    with pytest.raises(StoreError) as refusal:
-        Scorer(build("mamba2"), pack_tokens=256, attention="packs")
-    assert str(refusal.value) == (
+    assert refusal(StoreError, "mamba2", attention="packs") == (
         "The reference log-probs in the store were scored in packs, and here Mamba2ForCausalLM cannot be scored in "
         "packs (segments: 0 of its 4 layers attend through the common interface). Train and evaluate with the "
         "versions of torch and transformers that scored them, or set scoring.backend: rows and run "
