@@ -25,7 +25,7 @@ from tables import print_tables
 WORKLOADS = Path(__file__).with_name("workloads.py")
 PAIRS = {
     "scoring": {"politeness": 128, "gsm8k": 64, "shared": 96},
-    "training": {"politeness": 64, "gsm8k": 64, "shared": 96},
+    "training": {"politeness": 64, "gsm8k": 32, "shared": 48},
 }
 SETS = tuple(PAIRS["scoring"])
 FILES = {"politeness": "politeness_1100.jsonl.gz", "gsm8k": "gsm8k_right_wrong.jsonl.gz"}
@@ -33,7 +33,7 @@ DTYPES = ("float32", "bfloat16")
 CONTENDERS = {
     # TRL's default is a batch of 8, unsorted.
     "scoring": ["ours", "trl-default", *(f"trl-bs{n}-sorted" for n in (4, 8, 16))],
-    "training": ["ours", "ours-1024", "trl-default", *(f"trl-best-bs{n}" for n in (1, 4))],
+    "training": ["ours", "trl-default", *(f"trl-best-bs{n}" for n in (4, 8))],
 }
 QUIET = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
 NAMES = {
