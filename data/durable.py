@@ -1,14 +1,19 @@
 """Files that are complete or absent: written under a temporary name, fsynced, renamed, the folder fsynced.
 
-Temporary names start with `.tmp-`; every reader of a folder ignores them.
+Temporary names start with `.tmp-`; every reader of a folder ignores them. They say whose they are, so that what a
+dead process left can be told from what a living one is writing.
 """
 
 import errno
+import hashlib
 import json
 import os
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,6 +21,7 @@ from uuid import uuid4
 from data.errors import EnvironmentProblem
 
 TEMPORARY_PREFIX = ".tmp-"
+ABANDONED_SECONDS = 24 * 3600.0  # after which a temporary file of another machine is nobody's
 _ENVIRONMENT_ERRNOS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST,
 }  # fmt: skip
@@ -94,8 +100,48 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A fresh temporary name in the folder of `path`."""
-    return path.parent / f"{TEMPORARY_PREFIX}{uuid4().hex}"
+    """A fresh temporary name in the folder of `path`: machine, process, and something that nobody else has."""
+    return path.parent / f"{TEMPORARY_PREFIX}{_machine()}-{os.getpid()}-{uuid4().hex}"
+
+
+def sweep_temporaries(folder: Path) -> list[Path]:
+    """Remove the temporary files in `folder` whose process is gone, or which are a day old; returns them."""
+    found = [path for path in sorted(folder.glob(f"{TEMPORARY_PREFIX}*")) if not path.is_dir()]
+    swept = [path for path in found if _is_abandoned(path)]
+    for path in swept:
+        path.unlink(missing_ok=True)
+    return swept
+
+
+def _is_abandoned(path: Path) -> bool:
+    machine, _, process = path.name.removeprefix(TEMPORARY_PREFIX).rpartition("-")[0].partition("-")
+    if machine == _machine() and process.isdigit() and not _is_running(int(process)):
+        return True
+    try:
+        return time.time() - path.stat().st_mtime > ABANDONED_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@cache
+def _machine() -> str:
+    """Where process numbers mean what they mean here: host, boot, and (in containers) name space."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+    with suppress(OSError):
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def fsync_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 
 from data.durable import write_bytes, write_folder, write_json
 from data.identity import file_digest
+from data.locks import only_process
 from data.parquet import parquet_bytes
 from data.preparation import Coverage, PreparedPairs
 from data.schema import Rejection, Response, TokenPair
@@ -123,6 +125,12 @@ class PairsFolder:
                 "coverage": prepared.coverage.document(),
                 "files": {name: file_digest(self.path / name) for name in files},
             },
+        )
+
+    def only_writer(self) -> AbstractContextManager[None]:
+        """Hold the folder while making pairs, once another process has made its own."""
+        return only_process(
+            self.path / "lock", busy=lambda: logger.info("another process is preparing the pairs; waiting for it")
         )
 
     def copy_tokenizer(self, folder: Path) -> None:

@@ -1,7 +1,9 @@
 """The reference store: a set of rows, each the log-probs of one pair under one reference.
 
-    <store>/<reference_id>/reference.json          what the id is made of, readable
-    <store>/<reference_id>/parts/<sha256>.parquet  immutable; the name is the sha256 of the file's bytes
+    <store>/<reference_id>/reference.json          what the id is made of, readable, and a name
+    <store>/<reference_id>/parts/<sha256>.parquet  rows of pairs: what training and evaluation read
+    <store>/<reference_id>/tokens/<sha256>.parquet log-probs of the tokens of responses: read for new pairs of old ones
+    <store>/<reference_id>/costs/<time>-<hash>.json what each scoring job took
     <store>/<reference_id>/quarantine/             parts that were not what their name says
 
 There is no manifest, no lock and no order: a pair is there or it is not, and completeness is a set difference.
@@ -11,181 +13,197 @@ Parts appear whole or not at all, are checked against their name before a row is
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from io import BytesIO
-from pathlib import Path
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from data.durable import fsync_folder, write_bytes, write_json, writing_to
-from data.errors import PipelineError, StoreError
-from data.identity import document_key
-from data.parquet import parquet_bytes
+from data.errors import StoreError
+from data.parts import PAIR_SCHEMA, RESPONSE_SCHEMA, DamagedPart, Part, open_part, pack_part
 from data.settings import Settings
+from data.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
-_PART_KEYS = {"reference_id", "schema_version"}  # of a part's metadata; the others are the stack that scored it
-ROW_SCHEMA = pa.schema(
-    [
-        ("pair_key", pa.string()),
-        ("prompt_key", pa.string()),
-        ("chosen_key", pa.string()),
-        ("rejected_key", pa.string()),
-        ("n_prompt", pa.int32()),
-        ("n_chosen", pa.int32()),
-        ("n_rejected", pa.int32()),
-        ("ref_chosen_logps", pa.float32()),
-        ("ref_rejected_logps", pa.float32()),
-    ]
-)
+Damaged = Literal["refuse", "skip", "quarantine"]
+PartFolder = Literal["parts", "tokens"]
+TokenLogps = npt.NDArray[np.float32]
+
+SCHEMAS: dict[PartFolder, pa.Schema] = {"parts": PAIR_SCHEMA, "tokens": RESPONSE_SCHEMA}
 
 
 class StoreConfig(Settings):
     """Section `store`: where reference log-probs are kept."""
 
     url: str | None = None
-    """Folder of the store; none: `store` in the work folder. Many work folders may share one."""
+    """Folder or fsspec URL (s3://bucket/folder) of the store; none: `store` in the work folder. Many may share one."""
     unit_pairs: int = Field(default=256, ge=1)
     """Pairs committed at a time: what an interruption can lose."""
-
-    @field_validator("url")
-    @classmethod
-    def _local(cls, url: str | None) -> str | None:
-        if url is not None and "://" in url:
-            raise ValueError(f"only folders can hold a store in this version, not {url}")
-        return url
-
-
-class DamagedPart(StoreError):
-    """A part that is not what its name or its place says; scoring its pairs again repairs it."""
+    max_new_pairs: int | None = Field(default=None, ge=0)
+    """Most pairs that one job may add; none: no limit. Stops a night that would score everything again."""
 
 
 class ReferenceStore:
     """The rows of one reference."""
 
-    def __init__(self, root: Path, reference_id: str) -> None:
-        self.root = root
+    def __init__(self, storage: Storage, reference_id: str) -> None:
+        self.storage = storage
         self.reference_id = reference_id
-        self.folder = root / reference_id
-        self.parts_folder = self.folder / "parts"
 
-    def describe(self, identity: Mapping[str, Any]) -> None:
-        """Write reference.json: the full preimage of the id."""
-        if document_key(identity) != self.reference_id:
-            raise ValueError("the identity is not the preimage of this store's reference_id")
-        path = self.folder / "reference.json"
-        if not path.exists():
-            write_json(path, {"reference_id": self.reference_id, "identity": dict(identity)})
+    def __str__(self) -> str:
+        return f"{self.storage}/{self.reference_id}"
 
-    def rows(self, *, damaged: Literal["refuse", "skip", "quarantine"] = "refuse") -> pl.DataFrame:
-        """All rows, one for each pair key (of two, that of the smallest part name), every part checked first.
+    def part_names(self) -> list[str]:
+        """Names of the parts with rows of pairs, sorted."""
+        return self._names("parts")
 
-        The column `stack` says what scored a row, as JSON.
+    def rows(
+        self,
+        columns: Sequence[str] = tuple(PAIR_SCHEMA.names),
+        *,
+        damaged: Damaged = "refuse",
+        only: Collection[str] | None = None,
+    ) -> pl.DataFrame:
+        """One row for each pair key (of two, that of the smallest part name), of parts that were checked.
+
+        The column `stack` says what scored a row, as JSON. `only` takes no other parts than these.
 
         Raises:
             StoreError: a part is damaged or another reference's, and `damaged` is "refuse".
         """
-        frames = []
-        for path in sorted(self.parts_folder.glob("*.parquet")):
+        frames = [_frame(part) for _, part in self._parts("parts", columns, damaged, only)]
+        frame = pl.concat(frames) if frames else _frame(Part(PAIR_SCHEMA.empty_table().select(columns), {}))
+        return frame.unique("pair_key", keep="first", maintain_order=True)
+
+    def token_logps(self, response_keys: Collection[str], *, damaged: Damaged) -> dict[str, TokenLogps]:
+        """The stored log-probs of the scored tokens of these responses, as far as they are known: (L,) float32."""
+        wanted = pa.array(sorted(response_keys), pa.string())
+        found: dict[str, TokenLogps] = {}
+        for _, part in self._parts("tokens", RESPONSE_SCHEMA.names, damaged) if len(wanted) else ():
+            table = part.table.filter(pa.compute.is_in(part.table["response_key"], wanted))
+            keys, logps = table["response_key"].to_pylist(), table["token_logps"].combine_chunks()
+            for place, key in enumerate(keys):
+                found.setdefault(key, logps[place].values.to_numpy())
+        return found
+
+    def commit(self, pairs: pa.Table, stack: Mapping[str, str], responses: pa.Table | None = None) -> str:
+        """Add the rows of a unit, whole and durable, and the tokens of its `responses`; returns the name of its part.
+
+        The tokens come first: where the pairs are, they are. The same rows and stack give the same parts.
+
+        Raises:
+            BadLogps: a value is not a finite, non-positive log-prob; nothing was written.
+            EnvironmentProblem: it cannot be written.
+        """
+        packed = [("parts", *pack_part(pairs, PAIR_SCHEMA, self.reference_id, stack))]
+        if responses is not None and len(responses):
+            packed.insert(0, ("tokens", *pack_part(responses, RESPONSE_SCHEMA, self.reference_id, stack)))
+        for folder, name, content in packed:
+            self.storage.write(f"{self.reference_id}/{folder}/{name}", content)
+        return packed[-1][1]
+
+    def checked_parts(self, folder: PartFolder) -> Iterator[tuple[str, Part | StoreError]]:
+        """Every part of a folder by name, or what is wrong with it; one at a time."""
+        for name in self._names(folder):
+            place = f"{self.reference_id}/{folder}/{name}"
+            schema = SCHEMAS[folder]
             try:
-                frames.append(self._read_part(path))
-            except FileNotFoundError:  # another worker has set it aside
+                content = self.storage.read(place)
+                yield name, open_part(name, f"{self.storage}/{place}", content, self.reference_id, schema, schema.names)
+            except FileNotFoundError:
                 continue
+            except StoreError as error:
+                yield name, error
+
+    def replace(self, folder: PartFolder, names: Collection[str], merged: pa.Table, stack: Mapping[str, str]) -> None:
+        """Put one part in the place of several; it is there before the first of them goes."""
+        new, content = pack_part(merged, SCHEMAS[folder], self.reference_id, stack)
+        self.storage.write(f"{self.reference_id}/{folder}/{new}", content)
+        for name in names:
+            if name != new:
+                self.storage.delete(f"{self.reference_id}/{folder}/{name}")
+
+    def sweep(self) -> None:
+        """Remove what killed writers left unfinished."""
+        for folder in ("parts", "tokens", "costs"):
+            for name in self.storage.sweep(f"{self.reference_id}/{folder}"):
+                logger.debug("swept %s", name)
+
+    def add_cost(self, began: datetime, document: Mapping[str, Any]) -> None:
+        """Keep what a scoring job took; names sort by time."""
+        content = json.dumps({**document, "began": began.isoformat()}, sort_keys=True).encode()
+        name = f"{began:%Y%m%dT%H%M%S.%fZ}-{hashlib.sha256(content).hexdigest()[:16]}.json"
+        self.storage.write(f"{self.reference_id}/costs/{name}", content)
+
+    def costs(self, last: int | None = None) -> list[dict[str, Any]]:
+        """What the scoring jobs took, oldest first; with `last` only so many of the newest."""
+        names = [name for name in self.storage.names(f"{self.reference_id}/costs") if name.endswith(".json")]
+        found = []
+        for name in names[-last:] if last else names:
+            try:
+                found.append(dict(json.loads(self.storage.read(f"{self.reference_id}/costs/{name}"))))
+            except (ValueError, TypeError, FileNotFoundError):
+                logger.warning("%s/costs/%s cannot be read and is passed over", self, name)
+        return found
+
+    def _names(self, folder: PartFolder) -> list[str]:
+        return [name for name in self.storage.names(f"{self.reference_id}/{folder}") if name.endswith(".parquet")]
+
+    def _parts(
+        self,
+        folder: PartFolder,
+        columns: Sequence[str],
+        damaged: Damaged,
+        only: Collection[str] | None = None,
+    ) -> Iterator[tuple[str, Part]]:
+        """The sound parts of a folder by name, smallest first.
+
+        A part that is gone when its turn comes was set aside, or merged into another that is listed then.
+        """
+
+        def read(name: str) -> Part | None:
+            place = f"{self.reference_id}/{folder}/{name}"
+            try:
+                content = self.storage.read(place)
+                return open_part(name, f"{self.storage}/{place}", content, self.reference_id, SCHEMAS[folder], columns)
+            except FileNotFoundError:
+                return None
             except DamagedPart as error:
                 if damaged == "refuse":
                     raise
                 if damaged == "quarantine":
-                    self._quarantine(path)
+                    self.storage.move(place, f"{self.reference_id}/quarantine/{name}")
                 logger.warning("%s", error)
-        frame = pl.concat(frames) if frames else _frame(ROW_SCHEMA.empty_table(), {})
-        return frame.unique("pair_key", keep="first", maintain_order=True)
+                return None
 
-    def commit(self, rows: pa.Table, stack: Mapping[str, str]) -> Path:
-        """Add one part, whole and durable; the same rows and stack give the same part.
+        def names() -> list[str]:
+            return [name for name in self._names(folder) if only is None or name in only]
 
-        Raises:
-            PipelineError: a value is not a finite, non-positive log-prob. EnvironmentProblem: it cannot be written.
-        """
-        metadata = {"reference_id": self.reference_id, "schema_version": str(SCHEMA_VERSION), **stack}
-        rows = rows.cast(ROW_SCHEMA)
-        _check_logps(rows)
-        content = parquet_bytes(rows.replace_schema_metadata(metadata))
-        path = self.parts_folder / f"{hashlib.sha256(content).hexdigest()}.parquet"
-        write_bytes(path, content)
-        return path
-
-    def _read_part(self, path: Path) -> pl.DataFrame:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != path.stem:
-            raise DamagedPart(
-                f"The part {path} is damaged: its bytes are not those that its name vouches for, so none of its rows "
-                "can be believed. Run `pipeline precompute-ref`, which sets it aside and scores its pairs again."
-            )
-        try:
-            table = pq.read_table(BytesIO(content))
-        except pa.ArrowException as error:
-            raise DamagedPart(
-                f"The part {path} is no Parquet file ({error}). Run `pipeline precompute-ref`, which sets it aside."
-            ) from error
-        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        if metadata.get("reference_id") != self.reference_id:
-            raise DamagedPart(
-                f"The part {path} holds log-probs of another reference ({metadata.get('reference_id', 'none named')}), "
-                f"copied into the folder of {self.reference_id}. Run `pipeline precompute-ref`, which sets it aside."
-            )
-        version = int(metadata.get("schema_version", "0"))
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"The part {path} has schema version {version}; this version reads up to {SCHEMA_VERSION}. It was made "
-                "by a newer version of this program: upgrade, or use another store.url."
-            )
-        return _frame(table, {key: value for key, value in metadata.items() if key not in _PART_KEYS})
-
-    def _quarantine(self, path: Path) -> None:
-        quarantine = self.folder / "quarantine"
-        with writing_to(quarantine):
-            path.replace(quarantine / path.name)
-            fsync_folder(quarantine)
+        return iter(sorted(_read_all(names, read).items()))
 
 
-def _frame(table: pa.Table, stack: Mapping[str, str]) -> pl.DataFrame:
-    frame = pl.from_arrow(table.select(ROW_SCHEMA.names).replace_schema_metadata(None))
+def _read_all(names: Callable[[], list[str]], read: Callable[[str], Part | None]) -> dict[str, Part]:
+    """What `read` gives for all `names`, looking again as long as one of them was gone."""
+    seen: dict[str, Part | None] = {}
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing and reading let other threads run
+        while new := [name for name in names() if name not in seen]:
+            seen |= zip(new, pool.map(read, new), strict=True)
+            if all(seen[name] is not None for name in new):
+                break
+    return {name: part for name, part in seen.items() if part is not None}
+
+
+def _frame(part: Part) -> pl.DataFrame:
+    frame = pl.from_arrow(part.table)
     assert isinstance(frame, pl.DataFrame)
-    return frame.with_columns(stack=pl.lit(json.dumps(stack, sort_keys=True)))
-
-
-def _check_logps(rows: pa.Table) -> None:
-    """No NaN, infinity or positive log-prob is ever committed."""
-    for name in ("ref_chosen_logps", "ref_rejected_logps"):
-        values = rows[name].to_numpy()
-        bad = np.flatnonzero(~(np.isfinite(values) & (values <= 0)))
-        if len(bad):
-            keys = ", ".join(rows["pair_key"][int(i)].as_py()[:12] for i in bad[:10])
-            raise PipelineError(
-                f"The reference gave {len(bad)} log-probs that are not finite or above 0 ({name}, first "
-                f"{values[bad[0]]}; pairs {keys}), so nothing of this unit was stored. The weights or the dtype are "
-                "at fault: try reference.dtype: float32, and check that the model generates text."
-            )
-
-
-def other_references(store: ReferenceStore) -> dict[str, dict[str, Any]]:
-    """Identities of the other references in the store, by id."""
-    found = {}
-    for path in sorted(store.root.glob("*/reference.json")):
-        try:
-            document = json.loads(path.read_bytes())
-            found[str(document["reference_id"])] = dict(document["identity"])
-        except (ValueError, KeyError, TypeError, OSError):
-            logger.warning("%s cannot be read and is passed over", path)
-    found.pop(store.reference_id, None)
-    return found
+    return frame.with_columns(stack=pl.lit(json.dumps(part.stack, sort_keys=True)))
 
 
 def missing_keys(wanted: Sequence[str], rows: pl.DataFrame) -> list[str]:

@@ -5,8 +5,8 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Options:
     dry_run: bool
     quiet: bool
     verbosity: int
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What only this command takes."""
 
 
 def run_command(job: str, options: Options) -> int:
@@ -39,7 +41,7 @@ def run_command(job: str, options: Options) -> int:
     document = run_job_document(job, options)
     if options.json:
         print(json.dumps(document, ensure_ascii=True, allow_nan=False))  # noqa: T201
-    elif document["exit_code"] in (0, GateError.exit_code):
+    elif document["exit_code"] in (0, GateError.exit_code) or "references" in document:  # verify has found something
         text = summary(document)
         if text and not options.quiet:
             print(text)  # noqa: T201
@@ -61,12 +63,12 @@ def _dispatch(job: str, options: Options) -> dict[str, Any]:
     control = ProcessControl(quiet=options.quiet)
     control.listen()
     inputs = Inputs(load_config(options.config, options.assignments), control, options.dry_run)
-    return _run_chain(inputs) if job == "run" else _run_job(job, inputs)
+    return _run_chain(inputs) if job == "run" else _run_job(job, inputs, options.arguments)
 
 
-def _run_job(job: str, inputs: Inputs) -> dict[str, Any]:
+def _run_job(job: str, inputs: Inputs, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
     started = time.perf_counter()
-    report = JOBS[job](inputs)
+    report = JOBS[job](inputs, **(arguments or {}))
     if report.status == "dry_run":
         report.details |= _estimate(inputs, report)
     elif report.seconds > 0:

@@ -1,7 +1,7 @@
 """The commands. Nothing heavy is imported here: help and usage errors answer at once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,9 +60,17 @@ def precompute_ref(
     dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Score the share of worker I of N, from 0; torchrun needs no such option."),
+    ] = None,
+    accept_drift: Annotated[
+        bool,
+        typer.Option("--accept-drift", help="Score although this machine scores otherwise than those before."),
+    ] = False,
 ) -> None:
     """Job 1: score the frozen reference on every pair that the store does not have."""
-    _run("precompute-ref", config, set_, json, dry_run, quiet, verbose)
+    _run("precompute-ref", config, set_, json, dry_run, quiet, verbose, shard=shard, accept_drift=accept_drift)
 
 
 @app.command()
@@ -104,9 +112,56 @@ def run(
     _run("run", config, set_, json, dry_run, quiet, verbose)
 
 
+@app.command()
+def status(
+    config: Config = None, set_: Set = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = 0
+) -> None:
+    """What the store holds, for which data, which field differs, what it cost, what to run next. Changes nothing."""
+    _run("status", config, set_, json, True, quiet, verbose)
+
+
+@app.command()
+def verify(
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    rescore: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Also score N stored pairs again, and compare.")
+    ] = None,
+) -> None:
+    """Check every part of the store: digests, values, sums against tokens. Exit code 4 where one is not right."""
+    _run("verify", config, set_, json, False, quiet, verbose, rescore=rescore)
+
+
+@app.command()
+def gc(
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; without, only say what would be done.")] = False,
+    compact: Annotated[bool, typer.Option("--compact", help="Also merge the small parts that many jobs left.")] = False,
+    drop: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Name or id of a reference to drop. Repeatable.")
+    ] = None,
+) -> None:
+    """Take from the store what nobody names: other references, parts set aside, what killed jobs left."""
+    _run("gc", config, set_, json, not apply, quiet, verbose, compact=compact, drop=drop or [])
+
+
 def _run(
-    job: str, config: Path | None, assignments: list[str] | None, json: bool, dry_run: bool, quiet: bool, verbose: int
+    job: str,
+    config: Path | None,
+    assignments: list[str] | None,
+    json: bool,
+    dry_run: bool,
+    quiet: bool,
+    verbose: int,
+    **arguments: Any,
 ) -> None:
     from pipeline.chain import Options, run_command
 
-    raise typer.Exit(run_command(job, Options(config, assignments or [], json, dry_run, quiet, verbose)))
+    raise typer.Exit(run_command(job, Options(config, assignments or [], json, dry_run, quiet, verbose, arguments)))

@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from data.tokenization import PairTokenizer, end_ids, load_tokenizer
 from pipeline.config import PipelineConfig
 from pipeline.workspace import Workspace
 from stages.job import Control
-from stages.reference import BoundReference, bind, locate, model_identity, tokenizer_digests, unreachable
+from stages.model_files import locate, model_identity, tokenizer_digests, unreachable
+from stages.reference import BoundReference, bind
 from stages.run_folder import RunFolder, find_run, run_document
 from stages.scoring.config import Numerics
 
@@ -41,16 +43,16 @@ class Inputs:
         """The resolved configuration, before work starts."""
         write_bytes(folder / "config.yaml", self.config.as_yaml().encode())
 
-    def bind(self, *, renew: bool) -> BoundReference:
+    def bind(self, *, download: bool = False, hold_to_lock: bool = False) -> BoundReference:
         """The reference that the configuration stands for."""
         workspace, config = self.workspace, self.config
-        store = workspace.store_root(config.store)
-        return bind(config.reference, config.scoring.backend, store, workspace.lock, workspace.digests, renew=renew)
+        places = workspace.storage(config.store), workspace.lock, workspace.digests
+        return bind(config.reference, config.scoring.backend, *places, download=download, hold_to_lock=hold_to_lock)
 
     def numerics(self, bound: BoundReference) -> Numerics:
         """What all jobs compute with, given how the reference is stored."""
         scoring = self.config.scoring
-        attention = bound.attention if bound.settled else None
+        attention = bound.attention if bound.settled and bound.own else None
         return Numerics(self.config.reference.dtype, scoring.backend, scoring.pack_tokens, attention)
 
     def store(self, bound: BoundReference) -> ReferenceStore:
@@ -63,42 +65,59 @@ class Inputs:
         `model_folder` holds the tokenizer; None takes the one that made the pairs before.
         """
         folder, data = self.workspace.pairs, self.config.data
-        if model_folder is None:
-            recorded = folder.origin()
-            if recorded is None:
-                raise unreachable("reference.model", self.config.reference.model)
-            tokenization = recorded["tokenization"]
-        else:
-            tokenization = {
-                "tokenizer": tokenizer_digests(model_folder, self.workspace.digests),
-                "generation_eos": _generation_eos(model_folder),
-            }
+        tokenization = self.tokenization(model_folder)
         origin = _origin(data, tokenization)
-        prepared = folder.load(origin)
-        if prepared is None:
+
+        def make() -> tuple[PreparedPairs, Any]:
             tokenizer = load_tokenizer(model_folder or folder.tokenizer)
-            pair_tokenizer = PairTokenizer(
-                tokenizer, end_ids(tokenizer, tokenization["generation_eos"]), data.max_length
-            )
+            ends = end_ids(tokenizer, tokenization["generation_eos"])
             with self.control.bar("reading", 0) as bar:
-                prepared = prepare(data, pair_tokenizer, lambda rows: self._advance(bar, rows))
-            if not self.dry_run:
-                folder.write(prepared, origin, tokenizer)
+                advance = partial(self._advance, bar)
+                return prepare(data, PairTokenizer(tokenizer, ends, data.max_length), advance), tokenizer
+
+        prepared = folder.load(origin)
+        if prepared is None and self.dry_run:
+            prepared, _ = make()
+        elif prepared is None:
+            with folder.only_writer():
+                prepared = folder.load(origin)  # of several workers that started together, one has made them
+                if prepared is None:
+                    prepared, tokenizer = make()
+                    folder.write(prepared, origin, tokenizer)
         check_usable(prepared, data.max_bad)
         return prepared
 
+    def tokenization(self, model_folder: Path | None) -> dict[str, Any]:
+        """What makes tokens of text: the files of the model's tokenizer, or those that made the pairs before."""
+        if model_folder is not None:
+            return {
+                "tokenizer": tokenizer_digests(model_folder, self.workspace.digests),
+                "generation_eos": _generation_eos(model_folder),
+            }
+        recorded = self.workspace.pairs.origin()
+        if recorded is None:
+            raise unreachable("reference.model", self.config.reference.model)
+        return dict(recorded["tokenization"])
+
+    def token_origin(self, bound: BoundReference) -> dict[str, Any]:
+        """All that a change of which may change the tokens of a pair, bar the pair."""
+        return self.tokenization(bound.folder) | {"max_length": self.config.data.max_length}
+
     def start_policy(self, bound: BoundReference, *, download: bool) -> tuple[str | None, Path | None]:
         """Identity and folder of the model that training starts from; None, None where it is out of reach."""
-        if self.config.train.model is None:
+        if self.config.train.model is None and bound.own:
             return bound.reference_id, bound.folder
-        folder = locate(self.config.train.model, None, download=download)
+        model = self.config.train.model
+        folder = bound.folder if model is None else locate(model, None, download=download)
         if folder is None:
             return None, None
         return self.model_id(folder, bound), folder
 
     def model_id(self, folder: Path, bound: BoundReference) -> str:
         """Identity of a model under the reference's numerics: the reference's, if it is the reference."""
-        return document_key(model_identity(folder, self.config.reference, bound.attention, self.workspace.digests))
+        return document_key(
+            model_identity(folder, self.config.reference.dtype, bound.attention, self.workspace.digests)
+        )
 
     def run(
         self, bound: BoundReference, pairs: list[TokenPair], start_id: str | None

@@ -1,17 +1,24 @@
 """The jobs, each from its configuration to its report: gather the inputs, call the stage, keep what comes back."""
 
 import logging
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from data.errors import ConfigError, GateError, StoreError
+from data.field_diff import field_diff
+from data.schema import TokenPair
 from pipeline.inputs import Inputs
+from pipeline.store_jobs import run_gc, run_status, run_verify
+from pipeline.workers import shard_of
 from stages.evaluate import Evaluation, evaluate, plan_evaluate
 from stages.job import JobReport
-from stages.precompute_ref import plan_precompute, precompute_ref, settle
-from stages.reference import field_diff, locate, unreachable, write_lock
-from stages.reference_rows import reference_logps
+from stages.model_files import locate, unreachable
+from stages.precompute_ref import Precomputation, check_budget, plan_precompute, precompute_ref, settle
+from stages.reference import BoundReference, write_lock
+from stages.reference_rows import ReferenceLogps, reference_logps, values_digest
 from stages.run_folder import RunFolder
 from stages.train import StartPolicy, finished, plan_train, train
+from stages.units import Shard
 
 logger = logging.getLogger(__name__)
 
@@ -27,29 +34,51 @@ def run_validate(inputs: Inputs) -> JobReport:
     return report
 
 
-def run_precompute_ref(inputs: Inputs) -> JobReport:
+def run_precompute_ref(inputs: Inputs, shard: str | None = None, accept_drift: bool = False) -> JobReport:
     """Job one."""
-    bound = inputs.bind(renew=True)
+    share = shard_of(shard)
+    bound = inputs.bind(download=True)
     prepared = inputs.pairs(bound.folder)
+    job = precomputation(inputs, bound, prepared.all, share, accept_drift)
     if inputs.dry_run:
-        store = inputs.store(bound)
-        report = plan_precompute(prepared.all, store)
+        report = plan_precompute(job)
     else:
         inputs.write_config(inputs.workspace.root)
-        bound, scorer = settle(bound, inputs.numerics(bound), prepared.all)
-        store = inputs.store(bound)
+        check_budget(job)
+        bound, scorer = settle(job)
+        job = precomputation(inputs, bound, prepared.all, share, accept_drift)
         write_lock(inputs.workspace.lock, inputs.config.reference, bound)
-        unit_pairs = inputs.config.store.unit_pairs
-        report = precompute_ref(prepared.all, store, bound, inputs.numerics(bound), unit_pairs, inputs.control, scorer)
-    report.outputs = {"store": str(store.folder), "prepared": str(inputs.workspace.pairs.path)}
-    report.details |= {"reference_id": bound.reference_id, "coverage": prepared.coverage.document()}
+        report = precompute_ref(job, inputs.control, scorer)
+    report.outputs = {"store": str(job.store), "prepared": str(inputs.workspace.pairs.path)}
+    report.details |= {
+        "reference_id": bound.reference_id,
+        "reference": bound.name,
+        "shard": str(share),
+        "coverage": prepared.coverage.document(),
+    }
     return report
+
+
+def precomputation(
+    inputs: Inputs, bound: BoundReference, pairs: Sequence[TokenPair], shard: Shard, accept_drift: bool
+) -> Precomputation:
+    """What job one is to do."""
+    return Precomputation(
+        pairs,
+        inputs.store(bound),
+        bound,
+        inputs.numerics(bound),
+        inputs.config.store,
+        shard,
+        inputs.token_origin(bound),
+        accept_drift,
+    )
 
 
 def run_train(inputs: Inputs) -> JobReport:
     """Job two."""
     config, workspace = inputs.config, inputs.workspace
-    bound = inputs.bind(renew=False)
+    bound = inputs.bind(hold_to_lock=True)
     pairs = inputs.pairs(bound.folder).splits["train"]
     start_id, start_folder = inputs.start_policy(bound, download=True)
     run, document = inputs.run(bound, pairs, start_id)
@@ -60,11 +89,13 @@ def run_train(inputs: Inputs) -> JobReport:
         return finished(pairs, run)
     if start_folder is None:
         raise unreachable("train.model" if config.train.model else "reference.model", config.train.model or bound.model)
-    reference = reference_logps(pairs, inputs.store(bound), bound, _command("precompute-ref"))
+    parts = run.pinned_parts() or inputs.store(bound).part_names()
+    reference = _reference_logps(inputs, bound, pairs, parts)
     start = StartPolicy(start_folder, is_reference=start_id == bound.reference_id)
     with run.only_writer():
         run.claim(document)
         inputs.write_config(run.path)
+        run.pin(parts, values_digest(reference))
         report = train(
             pairs, reference, start, run, config.train, inputs.numerics(bound), workspace.pairs, inputs.control
         )
@@ -72,9 +103,19 @@ def run_train(inputs: Inputs) -> JobReport:
     return report
 
 
+def _reference_logps(
+    inputs: Inputs, bound: BoundReference, pairs: Sequence[TokenPair], parts: Collection[str] | None = None
+) -> dict[str, ReferenceLogps]:
+    """The stored sums, of these parts where they are all there still."""
+    store = inputs.store(bound)
+    only = parts if parts is not None and set(parts) <= set(store.part_names()) else None
+    keys = [pair.key for pair in pairs]
+    return reference_logps(keys, store, bound, _command("precompute-ref"), inputs.token_origin(bound), only)
+
+
 def run_eval(inputs: Inputs) -> JobReport:
     """Job three."""
-    bound = inputs.bind(renew=False)
+    bound = inputs.bind(hold_to_lock=True)
     prepared = inputs.pairs(bound.folder)
     pairs = prepared.splits["eval"]
     if not pairs:
@@ -85,7 +126,7 @@ def run_eval(inputs: Inputs) -> JobReport:
     start_id, _ = inputs.start_policy(bound, download=False)
     run, document = inputs.run(bound, prepared.splits["train"], start_id)
     _check_trained(inputs, run, document)
-    reference = reference_logps(pairs, inputs.store(bound), bound, _command("precompute-ref"))
+    reference = _reference_logps(inputs, bound, pairs)
     policy_id = inputs.model_id(run.policy, bound)
     evaluation = Evaluation(
         run, pairs, reference, inputs.config.train, prepared.coverage, policy_id, bound.reference_id
@@ -134,5 +175,13 @@ def _command(job: str) -> str:
     return f"pipeline {job} (with the same --config and --set)"
 
 
-JOBS = {"validate": run_validate, "precompute-ref": run_precompute_ref, "train": run_train, "eval": run_eval}
+JOBS: dict[str, Callable[..., JobReport]] = {
+    "validate": run_validate,
+    "precompute-ref": run_precompute_ref,
+    "train": run_train,
+    "eval": run_eval,
+    "status": run_status,
+    "verify": run_verify,
+    "gc": run_gc,
+}
 CHAIN = ("precompute-ref", "train", "eval")

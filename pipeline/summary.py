@@ -17,6 +17,8 @@ def summary(document: dict[str, Any]) -> str:
         return _evaluation(document)
     if document["job"] == "validate":
         return _coverage(document["coverage"])
+    if document["job"] in _STORE:
+        return _STORE[document["job"]](document)
     if document["status"] == "dry_run":
         return _plan(document)
     if document["status"] == "nothing_to_do":
@@ -24,6 +26,69 @@ def summary(document: dict[str, Any]) -> str:
     rate = f", {document['tokens'] / document['seconds']:,.0f} tokens/s" if document["seconds"] else ""
     where = document["outputs"].get("policy") or document["outputs"].get("store", "")
     return f"{document['job']}: {document['pairs']} pairs, {document['seconds']:.1f} s{rate}; {where}"
+
+
+def _status(document: dict[str, Any]) -> str:
+    reference = document["reference"]
+    stored = reference["pairs_wanted"] - reference["pairs_missing"]
+    lines = [f"store {document['store']}"]
+    lines.append(
+        f"* {reference['name']} ({reference['id'][:12]}), which the configuration names: {stored} of "
+        f"{reference['pairs_wanted']} pairs wanted are stored; it holds {reference['pairs_stored']} in "
+        f"{reference['parts']} parts"
+    )
+    if cost := reference["cost"]:
+        lines.append(
+            f"    {cost['jobs']} jobs took {cost['seconds']:,.1f} device-seconds for {cost['pairs']:,} pairs, the last "
+            f"{cost['last']['seconds']:,.1f} for {cost['last']['pairs']:,}"
+        )
+    if reference["quarantined"]:
+        lines.append(f"    {reference['quarantined']} parts were set aside as damaged; `pipeline gc` drops them")
+    if reference["why"]:
+        lines.append(f"    {reference['why']}")
+    for other in document["others"]:
+        what = other.get("problem") or (
+            f"{other['pairs_stored']} pairs, {other['pairs_wanted']} of those wanted; differs in "
+            f"{'; '.join(other['differs'])}"
+        )
+        lines.append(f"  {other['name']} ({other['id'][:12]}): {what}")
+    return "\n".join([*lines, f"next: {document['next']}"])
+
+
+def _verified(document: dict[str, Any]) -> str:
+    lines = [
+        f"{each['name']} ({each['reference_id'][:12]}): {each['pairs']} pairs in {each['parts']} parts, tokens of "
+        f"{each['responses_with_tokens']} responses: {'sound' if not each['problems'] else 'NOT SOUND'}"
+        for each in document["references"]
+    ]
+    if found := document.get("rescored"):
+        lines.append(
+            f"{found['pairs']} pairs scored again: at most {found['max_abs']:.2g} nats apart. A sample of this size "
+            f"finds, in 95 of 100 cases, damage to {found['detectable_share']:.1%} of the pairs or more"
+        )
+    return "\n".join(lines) or "the store is empty"
+
+
+def _garbage(document: dict[str, Any]) -> str:
+    would = "would go" if document["status"] == "dry_run" else "gone"
+    lines = [f"{would}: reference {each['name']} ({each['id'][:12]})" for each in document["references"]]
+    lines += [f"{would}: {name}" for name in document["files"]]
+    if "parts_merged" in document:
+        merged = "would be merged" if document["status"] == "dry_run" else "merged"
+        lines.append(f"{merged}: {document['parts_merged']} parts into {document['parts_made']}")
+    lines += [
+        f"kept, though nothing in this work folder names it: {each['name']} ({each['id'][:12]}); others may use the "
+        f"store, --drop {each['name']} drops it"
+        for each in document["unnamed_but_kept"]
+    ]
+    if document["status"] == "dry_run" and (
+        document["references"] or document["files"] or document.get("parts_merged")
+    ):
+        lines.append("nothing was changed; --apply does it")
+    return "\n".join(lines) or "nothing may go"
+
+
+_STORE = {"status": _status, "verify": _verified, "gc": _garbage}
 
 
 def _plan(document: dict[str, Any]) -> str:

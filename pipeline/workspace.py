@@ -8,6 +8,7 @@ from typing import Any
 from data.durable import replace_link, write_json
 from data.identity import DigestMemo
 from data.pairs import PairsFolder
+from data.storage import LocalStorage, Storage, open_storage
 from data.store import ReferenceStore, StoreConfig
 from stages.run_folder import RunFolder
 
@@ -40,11 +41,21 @@ class Workspace:
 
     def store(self, config: StoreConfig, reference_id: str) -> ReferenceStore:
         """The rows of one reference in the configured store."""
-        return ReferenceStore(self.store_root(config), reference_id)
+        return ReferenceStore(self.storage(config), reference_id)
 
-    def store_root(self, config: StoreConfig) -> Path:
-        """Folder of the configured store."""
-        return self.root / "store" if config.url is None else Path(config.url)
+    def storage(self, config: StoreConfig) -> Storage:
+        """Where the files of the configured store lie."""
+        return LocalStorage(self.root / "store") if config.url is None else open_storage(config.url)
+
+    def references_in_use(self) -> set[str]:
+        """Ids of the references that the lock or a run of this work folder names."""
+        found = set()
+        for path in (self.lock, *self.runs.glob("*/run.json")):
+            try:
+                found.add(str(json.loads(path.read_bytes())["reference_id"]))
+            except (FileNotFoundError, ValueError, KeyError, TypeError):
+                continue
+        return found
 
     @property
     def latest(self) -> RunFolder:

@@ -6,131 +6,202 @@ Pairs are committed in units; a unit that was interrupted leaves nothing behind,
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
-import pyarrow as pa
-
-from data.errors import Interrupted
+from data.errors import Interrupted, PipelineError, StoreError
+from data.parts import BadLogps
+from data.references import StoredReference, describe
 from data.schema import Response, TokenPair, unique_responses
-from data.store import ROW_SCHEMA, ReferenceStore, missing_keys
+from data.store import ReferenceStore, StoreConfig, TokenLogps
+from stages.causes import why_missing
+from stages.drift import check_drift
 from stages.job import Bar, Control, JobReport
-from stages.reference import BoundReference, unreachable
+from stages.model_files import unreachable
+from stages.reference import BoundReference
 from stages.scoring.config import Numerics
+from stages.units import Outstanding, Shard, cut_units, outstanding, pair_table, response_table, unknown_responses
 
 if TYPE_CHECKING:
     from stages.scoring.scorer import Scorer
 
 ROW_BYTES = 200  # of a stored pair, nearly all of it its four keys
+TOKEN_BYTES = 4  # of a stored log-prob of a token
+_SHOWN = 10  # rows that a message names
 
 logger = logging.getLogger(__name__)
 
 
-def precompute_ref(
-    pairs: Sequence[TokenPair],
-    store: ReferenceStore,
-    bound: BoundReference,
-    numerics: Numerics,
-    unit_pairs: int,
-    control: Control,
-    scorer: "Scorer | None" = None,
-) -> JobReport:
-    """Bring the store to completeness for `pairs`; loads the model only if a response has never been scored.
+@dataclass(frozen=True)
+class Precomputation:
+    """What one worker is to bring the store to completeness for, and how."""
+
+    pairs: Sequence[TokenPair]
+    store: ReferenceStore
+    bound: BoundReference
+    numerics: Numerics
+    config: StoreConfig
+    shard: Shard
+    origin: dict[str, Any]
+    """What makes tokens of text, kept with the cost: a later job can then name what moved."""
+    accept_drift: bool = False
+
+
+def precompute_ref(job: Precomputation, control: Control, scorer: "Scorer | None" = None) -> JobReport:
+    """Do it; loads the model only if a response has never been scored.
 
     `scorer` is the reference's, where it had to be loaded before.
+
+    Raises:
+        StoreError: this machine scores otherwise than those that the store has values of.
+        PipelineError: the reference gives values that are no log-probs. Interrupted: a signal; finished units stay.
     """
-    store.describe(bound.identity)
-    missing, known = outstanding(pairs, store.rows(damaged="quarantine"))
-    unknown = unknown_responses(missing, known)
-    report = _report(pairs, missing, unknown)
-    if not missing:
+    store, bound, began = job.store, job.bound, datetime.now(UTC)
+    todo = outstanding(job.pairs, store, job.shard, damaged="quarantine")
+    report = _report(job, todo)
+    if not todo.missing:
         report.status = "nothing_to_do"
         logger.info("all %d pairs have reference log-probs already; no model was loaded", report.pairs)
         return report
-    logger.info("%d of %d pairs to add, %d responses to score", len(missing), report.pairs, len(unknown))
-    if unknown and scorer is None:
-        scorer = _load_scorer(bound, numerics, unknown)
-    new = {response.key for response in unknown}
-    with control.bar("reference", report.pairs, stored=report.pairs_stored_before) as bar:
-        for unit in cut_units(missing, unit_pairs):
-            started = time.perf_counter()
-            responses = unknown_responses(unit, known)
-            if scorer is not None and responses:
-                report.tokens += _score(responses, len(unit), known, scorer, control, bar)
-                report.seconds += time.perf_counter() - started
-            else:
-                bar.advance(len(unit), 0)
-            reused = any(response.key not in new for response in unique_responses(unit))
-            store.commit(_table(unit, known), _stack(scorer, reused))
+    store.sweep()
+    describe(store.storage, StoredReference(bound.reference_id, bound.name, bound.identity, bound.source))
+    unknown = todo.unknown()
+    logger.info("%d of %d pairs to add, %d responses to score", len(todo.missing), report.pairs, len(unknown))
+    if unknown:
+        scorer = scorer or _load_scorer(bound, job.numerics, unknown)
+        report.details |= check_drift(scorer, job.pairs, store, job.numerics.dtype, accept=job.accept_drift)
+    report.pairs_scored = report.responses_scored = 0
+    try:
+        with control.bar(_label(job.shard), report.pairs, stored=report.pairs_stored_before) as bar:
+            for unit in cut_units(todo.missing, job.config.unit_pairs):
+                _add_unit(unit, todo.known, job, scorer, report, control, bar)
+    finally:
+        _keep_cost(job, report, began, scorer)
     return report
 
 
-def settle(
-    bound: BoundReference, numerics: Numerics, pairs: Sequence[TokenPair]
-) -> tuple[BoundReference, "Scorer | None"]:
-    """The reference with the attention that its model turns out to want, and the scorer that was loaded to see it."""
-    if bound.settled:
-        return bound, None
-    scorer = _load_scorer(bound, numerics, unique_responses(pairs))
-    return bound.settle(scorer.attention), scorer
-
-
-def plan_precompute(pairs: Sequence[TokenPair], store: ReferenceStore) -> JobReport:
+def plan_precompute(job: Precomputation) -> JobReport:
     """What `precompute_ref` would do, without writing anything."""
-    missing, known = outstanding(pairs, store.rows(damaged="skip"))
-    unknown = unknown_responses(missing, known)
-    report = _report(pairs, missing, unknown)
-    report.status = "dry_run" if missing else "nothing_to_do"
+    todo = outstanding(job.pairs, job.store, job.shard, damaged="skip")
+    unknown = todo.unknown()
+    report = _report(job, todo)
+    report.status = "dry_run" if todo.missing else "nothing_to_do"
     report.tokens = sum(len(response) for response in unknown)
-    report.details = {"disk_bytes": ROW_BYTES * len(missing)}
+    scored = sum(response.n_scored for response in unknown)
+    report.details |= {"disk_bytes": ROW_BYTES * len(todo.missing) + TOKEN_BYTES * scored}
     return report
 
 
-def _report(pairs: Sequence[TokenPair], missing: Sequence[TokenPair], unknown: Sequence[Response]) -> JobReport:
-    n_pairs = len({pair.key for pair in pairs})
-    return JobReport(
+def settle(job: Precomputation) -> tuple[BoundReference, "Scorer | None"]:
+    """The reference with the attention that its model turns out to want, and the scorer that was loaded to see it."""
+    if job.bound.settled:
+        return job.bound, None
+    scorer = _load_scorer(job.bound, job.numerics, unique_responses(job.pairs))
+    return job.bound.settle(scorer.attention), scorer
+
+
+def check_budget(job: Precomputation) -> None:
+    """Refuse to add more pairs than `store.max_new_pairs`, and say what moved.
+
+    Raises:
+        StoreError: it would be more.
+    """
+    most = job.config.max_new_pairs
+    if most is None:
+        return
+    todo = outstanding(job.pairs, job.store, job.shard, damaged="skip")
+    missing = [pair.key for pair in todo.missing]
+    if len(missing) > most:
+        raise StoreError(
+            f"{len(missing)} of {todo.n_pairs} pairs have no reference log-probs under reference {job.bound.name} "
+            f"({job.bound.reference_id[:12]}) in {job.store.storage}, more than store.max_new_pairs = {most} lets one "
+            f"job add. Nothing was scored.{why_missing(missing, job.store, job.bound, job.origin)} Restore what "
+            "moved, or raise store.max_new_pairs (--set store.max_new_pairs=null: no limit), and run the same command "
+            "again."
+        )
+
+
+def _report(job: Precomputation, todo: Outstanding) -> JobReport:
+    report = JobReport(
         "precompute-ref",
-        pairs=n_pairs,
-        pairs_scored=len(missing),
-        responses_scored=len(unknown),
-        pairs_stored_before=n_pairs - len(missing),
+        pairs=todo.n_pairs,
+        pairs_scored=len(todo.missing),
+        responses_scored=len(todo.unknown()),
+        pairs_stored_before=todo.n_pairs - len(todo.missing),
     )
+    last = job.store.costs(last=1)
+    if last and last[0].get("pairs") and report.pairs_stored_before:
+        per_pair = last[0]["seconds"] / last[0]["pairs"]
+        report.details["seconds_saved"] = round(report.pairs_stored_before * per_pair, 1)
+    return report
 
 
 def _load_scorer(bound: BoundReference, numerics: Numerics, unknown: list[Response]) -> "Scorer":
     if bound.folder is None:
         raise unreachable("reference.model", bound.model)
+    if not bound.own:
+        raise StoreError(
+            f"{len(unknown)} responses have no log-probs under the reference {bound.name} ({bound.reference_id[:12]}), "
+            f"which reference.id names, and {bound.model} cannot score them: it is not the model that made its rows. "
+            "Import the missing rows (pipeline import), or take reference.id out of the configuration."
+        )
     from stages.scoring.scorer import load_scorer
 
     return load_scorer(bound.folder, numerics, unknown)
 
 
-def outstanding(pairs: Sequence[TokenPair], rows: pl.DataFrame) -> tuple[list[TokenPair], dict[str, float]]:
-    """The pairs without a row, once each, in the order (prompt_key, pair_key); and the sums of known responses."""
-    by_key = {pair.key: pair for pair in pairs}
-    missing = [by_key[key] for key in missing_keys(list(by_key), rows)]
-    known = dict(zip(rows["chosen_key"], rows["ref_chosen_logps"], strict=True))
-    known.update(zip(rows["rejected_key"], rows["ref_rejected_logps"], strict=True))
-    return sorted(missing, key=lambda pair: (pair.prompt_key, pair.key)), known
+def _label(shard: Shard) -> str:
+    return "reference" if shard.count == 1 else f"reference {shard}"
 
 
-def unknown_responses(missing: Iterable[TokenPair], known: dict[str, float]) -> list[Response]:
-    """The responses of these pairs that were never scored, once each."""
-    return [response for response in unique_responses(missing) if response.key not in known]
+def _add_unit(
+    unit: list[TokenPair],
+    known: dict[str, TokenLogps],
+    job: Precomputation,
+    scorer: "Scorer | None",
+    report: JobReport,
+    control: Control,
+    bar: Bar,
+) -> None:
+    """Score what is unknown of a unit, and commit it."""
+    responses = unknown_responses(unit, known)
+    started = time.perf_counter()
+    fresh = _score(responses, len(unit), scorer, control, bar) if scorer is not None and responses else {}
+    seconds = time.perf_counter() - started if fresh else 0.0
+    if not fresh:
+        bar.advance(len(unit), 0)
+    logps = known | fresh
+    reused = any(response.key not in fresh for response in unique_responses(unit))
+    try:
+        job.store.commit(pair_table(unit, logps), _stack(scorer, reused), response_table(responses, logps))
+    except BadLogps as bad:
+        raise _no_logps(bad, unit, fresh) from bad
+    report.pairs_scored += len(unit)
+    report.responses_scored += len(responses)
+    report.tokens += sum(len(response) for response in responses)
+    report.seconds += seconds
 
 
-def cut_units(missing: Sequence[TokenPair], unit_pairs: int) -> Iterator[list[TokenPair]]:
-    """Units of about `unit_pairs` pairs, cut at prompt boundaries."""
-    unit: list[TokenPair] = []
-    for _, group in groupby(missing, key=lambda pair: pair.prompt_key):
-        unit.extend(group)
-        if len(unit) >= unit_pairs:
-            yield unit
-            unit = []
-    if unit:
-        yield unit
+def _score(
+    responses: list[Response], n_pairs: int, scorer: "Scorer", control: Control, bar: Bar
+) -> dict[str, TokenLogps]:
+    """Token log-probs of the responses of a unit of `n_pairs` pairs, by key."""
+    import torch
+
+    found: dict[str, TokenLogps] = {}
+    with torch.inference_mode():
+        for batch in scorer.plan([[response] for response in responses]):
+            if control.stop_requested():
+                raise Interrupted(
+                    "Stopped by a signal: the units that were finished are stored, the one under way was dropped. Run "
+                    "the same command again to score the rest."
+                )
+            table = scorer.token_logps(batch.responses).cpu().numpy()
+            found |= {r.key: table[i, : r.n_scored] for i, r in enumerate(batch.responses)}
+            bar.advance(n_pairs * len(batch.responses) / len(responses), batch.n_tokens)
+    return found
 
 
 def _stack(scorer: "Scorer | None", reused: bool) -> dict[str, str]:
@@ -139,38 +210,23 @@ def _stack(scorer: "Scorer | None", reused: bool) -> dict[str, str]:
     return stack | {"reused": "some"} if reused else stack
 
 
-def _score(
-    responses: list[Response], n_pairs: int, known: dict[str, float], scorer: "Scorer", control: Control, bar: Bar
-) -> int:
-    """Score the responses of a unit of `n_pairs` pairs into `known`; returns the tokens read."""
-    import torch
+def _no_logps(bad: BadLogps, unit: Sequence[TokenPair], fresh: dict[str, TokenLogps]) -> PipelineError:
+    """The error of a reference whose values are not finite or above 0, with the rows that they belong to."""
+    from numpy import isfinite
 
-    with torch.inference_mode():
-        for batch in scorer.plan([[response] for response in responses]):
-            if control.stop_requested():
-                raise Interrupted(
-                    "Stopped by a signal: the units that were finished are stored, the one under way was dropped. Run "
-                    "the same command again to score the rest."
-                )
-            sums = scorer.logps(batch.responses).tolist()
-            known.update(zip((response.key for response in batch.responses), sums, strict=True))
-            bar.advance(n_pairs * len(batch.responses) / len(responses), batch.n_tokens)
-    return sum(len(response) for response in responses)
+    keys = {key for key, logps in fresh.items() if not (isfinite(logps) & (logps <= 0)).all()}
+    rows = [pair.location for pair in unit if {pair.chosen.key, pair.rejected.key} & keys]
+    return PipelineError(
+        f"The reference gave log-probs that are not finite or above 0 for {len(keys)} responses (the first "
+        f"{bad.example}; rows {', '.join(rows[:_SHOWN])}), so nothing of this unit was stored. The weights or the "
+        "dtype are at fault: try reference.dtype: float32, and check that the model generates text."
+    )
 
 
-def _table(unit: Sequence[TokenPair], known: dict[str, float]) -> pa.Table:
-    rows = [
-        {
-            "pair_key": pair.key,
-            "prompt_key": pair.prompt_key,
-            "chosen_key": pair.chosen.key,
-            "rejected_key": pair.rejected.key,
-            "n_prompt": len(pair.chosen.prompt_ids),
-            "n_chosen": pair.chosen.n_scored,
-            "n_rejected": pair.rejected.n_scored,
-            "ref_chosen_logps": known[pair.chosen.key],
-            "ref_rejected_logps": known[pair.rejected.key],
-        }
-        for pair in unit
-    ]
-    return pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
+def _keep_cost(job: Precomputation, report: JobReport, began: datetime, scorer: "Scorer | None") -> None:
+    """Add to the store what this job took, if it scored anything."""
+    if not report.responses_scored or scorer is None:
+        return
+    document = {name: getattr(report, name) for name in ("tokens", "seconds")}
+    document |= {"pairs": report.pairs_scored, "responses": report.responses_scored, "shard": str(job.shard)}
+    job.store.add_cost(began, document | {"stack": scorer.stack(), "origin": job.origin})

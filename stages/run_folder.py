@@ -1,6 +1,7 @@
 """The folder of one training run: what run it holds, whether it is finished, and who may write into it.
 
 run.json          what the run's identity is made of
+reference.json    which parts of the store it reads, and a digest of the values in them
 lock              held by the process that trains
 config.yaml       the resolved configuration (written by the caller, before work starts)
 metrics.jsonl     one JSON object an optimiser step
@@ -9,7 +10,6 @@ policy/           the trained model; it appears complete, and its presence means
 eval/             metrics.json, pairs.parquet
 """
 
-import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +19,10 @@ from typing import Any
 
 from data.durable import write_json
 from data.errors import ConfigError, EnvironmentProblem, StoreError
+from data.field_diff import field_diff
 from data.identity import document_key, set_key
+from data.locks import only_process
 from data.schema import TokenPair
-from stages.reference import field_diff
 from stages.training.config import TrainConfig
 
 
@@ -90,15 +91,14 @@ class RunFolder:
         Raises:
             EnvironmentProblem: another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise EnvironmentProblem(
-                    f"Another process is training in {self.path} at this moment, so this one has not started. Let that "
-                    "one finish (the same command then finds the run done), or stop it first."
-                ) from error
+
+        def refuse() -> None:
+            raise EnvironmentProblem(
+                f"Another process is training in {self.path} at this moment, so this one has not started. Let that "
+                "one finish (the same command then finds the run done), or stop it first."
+            )
+
+        with only_process(self.path / "lock", busy=refuse):
             yield
 
     def claim(self, document: dict[str, Any]) -> None:
@@ -116,6 +116,32 @@ class RunFolder:
                 f"{'; '.join(field_diff(held, document))}. Name this one otherwise (--set run=NAME), or move "
                 "the folder away."
             )
+
+    def pinned_parts(self) -> list[str] | None:
+        """The parts of the store that the run has read, or None before it has read any."""
+        return None if (pin := self._pin()) is None else list(pin["parts"])
+
+    def pin(self, parts: Sequence[str], values: str) -> None:
+        """Keep which parts were read and the digest of their values; a run that goes on has to have the same values.
+
+        Raises:
+            StoreError: they are not the same.
+        """
+        pin = self._pin()
+        if pin is None:
+            write_json(self.path / "reference.json", {"parts": list(parts), "values": values})
+        elif pin["values"] != values:
+            raise StoreError(
+                f"The reference log-probs of run {self.path.name} are no longer those that it was begun with: parts of "
+                f"the store that {self.path / 'reference.json'} lists are gone, and those there now say otherwise. "
+                "Nothing was trained. Restore the parts, or begin a new run (--set run=NAME)."
+            )
+
+    def _pin(self) -> dict[str, Any] | None:
+        try:
+            return dict(json.loads((self.path / "reference.json").read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
 
 
 def find_run(runs: Path, name: str | None, document: dict[str, Any]) -> RunFolder:

@@ -24,6 +24,14 @@ def test_links_between_pages_lead_somewhere(path):
     assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
 
 
+def test_every_guarantee_names_tests_that_are_there():
+    named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", (DOCS / "guarantees.md").read_text())
+    named = [(path, test) for path, test in named if path != "tests/test_docs.py"]
+    assert len(named) > 30
+    texts = {path: (ROOT / "tests" / path).read_text() for path, _ in named}
+    assert [test for path, test in named if test and f"def {test}(" not in texts[path]] == []
+
+
 def test_the_readmes_configuration_loads(tmp_path):
     from pipeline.config import load_config
 

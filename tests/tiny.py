@@ -109,12 +109,12 @@ class Work:
     def root(self) -> Path:
         return self.folder / "work"
 
-    def run(self, job: str, *options: str, expect: int = 0) -> dict[str, Any]:
+    def run(self, job: str, *options: str, expect: int = 0, **more: Any) -> dict[str, Any]:
         """Run a job in this process; returns its `--json` document."""
         from pipeline.chain import Options, run_job_document
 
         assignments = [option for option in options if "=" in option]
-        settings = Options(self.config, assignments, True, "--dry-run" in options, True, 0)
+        settings = Options(self.config, assignments, True, "--dry-run" in options, True, 0, **more)
         with unchanged_process():
             document = run_job_document(job, settings)
         assert document["exit_code"] == expect, document

@@ -1,6 +1,7 @@
 """Loads a causal language model the same way in every job: one dtype policy, no dropout, no cache."""
 
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers' own bar
 
 
 def device() -> torch.device:
-    """Where this process computes: the first visible GPU, otherwise the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Where this process computes: its own of the visible GPUs (torchrun numbers processes), otherwise the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def device_name() -> str:

@@ -109,11 +109,15 @@ class Scorer:
 
     def logps(self, responses: Sequence[Response]) -> torch.Tensor:
         """Summed log-probs of the scored tokens of each response: (N,) float32, in nats."""
+        # One after the other, so that no sum depends on how long other responses are.
+        return self.token_logps(responses).cumsum(dim=1, dtype=torch.float64)[:, -1].float()
+
+    def token_logps(self, responses: Sequence[Response]) -> torch.Tensor:
+        """Log-probs of the scored tokens of each response: (N, most scored) float32, in nats, 0 behind the last."""
         layout = self._lay_out(responses)
-        tokens = self._token_logps(layout)[: len(layout.owners)]
+        tokens = self._scored_tokens(layout)[: len(layout.owners)]
         table = tokens.new_zeros((layout.n_responses, layout.most_scored))
-        table = table.index_put((layout.owners, layout.places), tokens)
-        return table.sum(dim=1, dtype=torch.float64).float()
+        return table.index_put((layout.owners, layout.places), tokens)
 
     def _lay_out(self, responses: Sequence[Response]) -> Layout:
         device = self.model.device
@@ -123,7 +127,7 @@ class Scorer:
         length = self._pack_tokens if device.type == "cuda" else None
         return lay_out_pack(responses, ATTENTIONS[self.backend], device, token_multiple(), length)
 
-    def _token_logps(self, layout: Layout) -> torch.Tensor:
+    def _scored_tokens(self, layout: Layout) -> torch.Tensor:
         if self._head is None:
             return logits_logps(self._own_logits(layout), layout.targets)
         hidden = self._hidden_states(layout)

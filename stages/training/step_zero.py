@@ -6,15 +6,14 @@ truncation, checkpoint or model shows here, before it costs a night.
 
 import json
 import logging
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from data.errors import StoreError
 from data.schema import Response, TokenPair
+from stages.agreement import agreement, agrees, in_words, limit_in_words, spread
 from stages.reference_rows import ReferenceLogps
 from stages.scoring.scorer import Scorer
 
@@ -23,10 +22,6 @@ logger = logging.getLogger(__name__)
 SAMPLE = 256  # responses
 _EXAMPLES = 16  # of the responses that came out differently
 _COMPANY = 4  # other responses
-FP32_LIMIT = 1e-3  # nats, of one response's sum
-# Rows in other batches differ legitimately in bf16 (by up to 0.033 rms and 0.15 at most, per root of a token).
-BF16_RMS_LIMIT = 0.06
-BF16_MAX_LIMIT = 0.4
 
 
 class _Compared(NamedTuple):
@@ -54,16 +49,8 @@ def check_step_zero(
     if off and not all(_same_in_company(scorer, c, compared) for c in off[:_EXAMPLES]):
         logger.info("this model's scores depend on the pack in their last bits; step 0 is checked within a tolerance")
         off, exact = [], False
-    d = np.array([c.policy - c.stored for c in compared])
-    n = np.array([c.response.n_scored for c in compared])
-    figures = {
-        "responses": float(len(d)),
-        "not_exact": float(len(off)),
-        "max_abs": float(np.abs(d).max()),
-        "rms_per_root_token": math.sqrt(float(np.mean(d**2 / n))),
-        "max_per_root_token": float((np.abs(d) / np.sqrt(n)).max()),
-        "mean_per_token": float(np.mean(d / n)),
-    }
+    scored, stored = [c.policy for c in compared], [c.stored for c in compared]
+    figures = agreement(stored, scored, [c.response.n_scored for c in compared]) | {"not_exact": float(len(off))}
     _judge(figures, dtype, exact)
     return figures
 
@@ -72,7 +59,7 @@ def _compare(scorer: Scorer, stored: dict[Response, tuple[float, str]]) -> list[
     due = {stack: scorer.reproduces(json.loads(stack)) for stack in {stack for _, stack in stored.values()}}
     compared = []
     with torch.no_grad():
-        for batch in scorer.plan([[response] for response in _by_length(list(stored))]):
+        for batch in scorer.plan([[response] for response in spread(sorted(stored, key=len), SAMPLE)]):
             for response, policy in zip(batch.responses, scorer.logps(batch.responses).tolist(), strict=True):
                 value, stack = stored[response]
                 compared.append(_Compared(response, value, due[stack], policy))
@@ -89,22 +76,16 @@ def _same_in_company(scorer: Scorer, compared: _Compared, others: Sequence[_Comp
 
 def _judge(figures: dict[str, float], dtype: str, exact: bool) -> None:
     if exact or figures["not_exact"]:
-        passed = figures["max_abs"] == 0
-        limit = "none at all on the same machine and versions"
-    elif dtype == "float32":
-        passed = figures["max_abs"] <= FP32_LIMIT
-        limit = f"at most {FP32_LIMIT} nats a response in {dtype}"
+        passed, limit = figures["max_abs"] == 0, "none at all on the same machine and versions"
     else:
-        passed = figures["rms_per_root_token"] <= BF16_RMS_LIMIT and figures["max_per_root_token"] <= BF16_MAX_LIMIT
-        limit = f"at most {BF16_RMS_LIMIT} rms and {BF16_MAX_LIMIT} at worst, per root of a token, in {dtype}"
+        passed, limit = agrees(figures, dtype), limit_in_words(dtype)
     if not passed:  # also where a figure is not a number
         raise StoreError(
             f"Step-0 check failed before the first update: the policy starts from the reference, but scores "
-            f"{figures['responses']:.0f} stored responses differently: up to {figures['max_abs']:.4g} nats apart, "
-            f"{figures['rms_per_root_token']:.4g} rms and {figures['max_per_root_token']:.4g} at worst per root of a "
-            f"token (expected: {limit}; mean {figures['mean_per_token']:+.4g} a token). The stored "
-            "log-probs were not made by this model from these tokens, or were changed. Delete the reference's folder "
-            "in the store and run `pipeline precompute-ref`; if it fails again, compare the machines' torch versions."
+            f"{figures['responses']:.0f} stored responses differently: {in_words(figures)} (expected: {limit}; mean "
+            f"{figures['mean_per_token']:+.4g} a token). The stored log-probs were not made by this model from these "
+            "tokens, or were changed. Delete the reference's folder in the store and run `pipeline precompute-ref`; if "
+            "it fails again, compare the machines' torch versions."
         )
     if exact:
         logger.info("step-0 check passed: %.0f responses, each the same to the last bit", figures["responses"])
@@ -122,11 +103,3 @@ def _stored_sums(pairs: Sequence[TokenPair], reference: dict[str, ReferenceLogps
         unique[pair.chosen.key] = (pair.chosen, (stored.chosen, stored.stack))
         unique[pair.rejected.key] = (pair.rejected, (stored.rejected, stored.stack))
     return dict(unique[key] for key in sorted(unique))
-
-
-def _by_length(responses: list[Response]) -> list[Response]:
-    """`SAMPLE` of the responses, evenly spread over their lengths."""
-    if len(responses) <= SAMPLE:
-        return responses
-    ordered = sorted(responses, key=len)
-    return [ordered[round(i * (len(ordered) - 1) / (SAMPLE - 1))] for i in range(SAMPLE)]

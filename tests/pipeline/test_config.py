@@ -113,7 +113,6 @@ def test_all_problems_are_shown_at_once_with_their_places(load):
         ((SMALLEST + "eval:\n  min: {accuracy: 0.6}\n",), "c.yaml:6: eval.min: no such metric: accuracy; known: rew"),
         ((SMALLEST + "  eval: b.jsonl\n  eval_fraction: 0.1\n",), "eval and eval_fraction both say what is held out"),
         ((SMALLEST, "data.eval_fraction=0.6", "data.dev_fraction=0.4"), "leave nothing to train on"),
-        ((SMALLEST, "store.url=s3://bucket/x"), "only folders can hold a store in this version, not s3://bucket/x"),
         ((SMALLEST, "run=../x"), "'../x' is not a plain folder name"),
         ((SMALLEST, "train.objective=ipo"), "input should be 'sigmoid' (got 'ipo')"),
         ((SMALLEST, "train.label_smoothing=0.5"), "input should be less than 0.5 (got 0.5)"),

@@ -7,8 +7,10 @@ import pytest
 
 from data.errors import ConfigError, StoreError
 from data.identity import DigestMemo, document_key
-from data.store import ReferenceStore
-from stages.reference import ReferenceConfig, bind, field_diff, locate, model_identity, write_lock
+from data.references import StoredReference, describe
+from data.storage import LocalStorage
+from stages.model_files import locate, model_identity
+from stages.reference import ReferenceConfig, bind, write_lock
 
 
 @pytest.fixture
@@ -17,8 +19,7 @@ def folder(tmp_path, model_folder):
 
 
 def identity(folder, dtype="float32", attention="packs"):
-    config = ReferenceConfig(model=str(folder), dtype=dtype)
-    return document_key(model_identity(folder, config, attention, DigestMemo(folder.parent / "digests.json")))
+    return document_key(model_identity(folder, dtype, attention, DigestMemo(folder.parent / "digests.json")))
 
 
 @pytest.fixture
@@ -26,11 +27,25 @@ def bound_to(folder, tmp_path):
     """Binds the folder's model, with a store and a lock in tmp_path."""
     memo = DigestMemo(tmp_path / "digests.json")
 
-    def bind_it(backend="auto", dtype="float32", renew=True):
-        config = ReferenceConfig(model=str(folder), dtype=dtype)
-        return bind(config, backend, tmp_path / "store", tmp_path / "reference.lock", memo, renew=renew)
+    def bind_it(backend="auto", dtype="float32", held=False, **more):
+        config = ReferenceConfig(model=str(folder), dtype=dtype, **more)
+        return bind(
+            config,
+            backend,
+            LocalStorage(tmp_path / "store"),
+            tmp_path / "reference.lock",
+            memo,
+            download=False,
+            hold_to_lock=held,
+        )
 
     return bind_it
+
+
+def stored(tmp_path, bound):
+    """Its reference.json, as a scoring job writes it."""
+    reference = StoredReference(bound.reference_id, bound.name, bound.identity, bound.source)
+    describe(LocalStorage(tmp_path / "store"), reference)
 
 
 def edit_config(folder, **changes):
@@ -84,9 +99,7 @@ def test_left_open_and_nothing_stored_the_model_has_to_show_it(bound_to, folder)
 
 @pytest.mark.parametrize("attention", ["packs", "rows"])
 def test_left_open_a_stored_reference_says_how_it_is_scored(bound_to, folder, tmp_path, attention):
-    ReferenceStore(tmp_path / "store", identity(folder, attention=attention)).describe(
-        bound_to().settle(attention).identity
-    )
+    stored(tmp_path, bound_to().settle(attention))
     bound = bound_to()
     assert bound.settled and bound.attention == attention
     assert not bound_to(dtype="bfloat16").settled
@@ -95,13 +108,13 @@ def test_left_open_a_stored_reference_says_how_it_is_scored(bound_to, folder, tm
 def test_of_two_stored_references_the_lock_decides(bound_to, folder, tmp_path):
     for attention in ("packs", "rows"):
         bound = bound_to().settle(attention)
-        ReferenceStore(tmp_path / "store", bound.reference_id).describe(bound.identity)
+        stored(tmp_path, bound)
     assert bound_to().attention == "packs"
     config = ReferenceConfig(model=str(folder), dtype="float32")
     write_lock(tmp_path / "reference.lock", config, bound_to("rows"))
-    assert bound_to(renew=False).attention == "rows"
+    assert bound_to(held=True).attention == "rows"
     with pytest.raises(StoreError, match=r'attention: "rows" -> "packs".*Run `pipeline precompute-ref`'):
-        bound_to("segments", renew=False)
+        bound_to("segments", held=True)
 
 
 def test_dtype_and_weights_count_and_names_of_files_do_not(folder):
@@ -125,10 +138,10 @@ def test_the_lock_vouches_only_for_the_section_it_was_written_for(folder, tmp_pa
     bound = bound_to().settle("rows")
     write_lock(tmp_path / "reference.lock", ReferenceConfig(model=str(folder), dtype="float32"), bound)
     shutil.rmtree(folder)
-    found = bound_to(renew=False)
+    found = bound_to(held=True)
     assert found.reference_id == bound.reference_id and found.folder is None and found.attention == "rows"
     with pytest.raises(ConfigError, match="is neither a folder on this machine nor a model that the Hub"):
-        bound_to(dtype="bfloat16", renew=False)
+        bound_to(dtype="bfloat16", held=True)
 
 
 def test_a_hub_id_that_is_not_cached_is_out_of_reach_offline():
@@ -146,7 +159,14 @@ def test_a_folder_that_is_no_usable_model_is_refused(tmp_path, files, message):
         locate(str(tmp_path), None, download=False)
 
 
-def test_field_diff_names_the_fields_that_differ():
-    old = {"dtype": "float32", "config": {"theta": 1, "same": 2}, "gone": 1}
-    new = {"dtype": "bfloat16", "config": {"theta": 5, "same": 2}}
-    assert field_diff(old, new) == ["config.theta: 1 -> 5", 'dtype: "float32" -> "bfloat16"', "gone: 1 -> null"]
+def test_a_reference_is_named_for_people_and_found_by_that_name(bound_to, tmp_path):
+    bound = bound_to("rows")
+    assert bound.name == "model-float32-rows" and bound_to("segments").name == "model-float32"
+    stored(tmp_path, bound)
+    for wanted in (bound.name, bound.reference_id[:8]):
+        named = bound_to(dtype="bfloat16", id=wanted)
+        assert (named.reference_id, named.identity, named.name) == (bound.reference_id, bound.identity, bound.name)
+        assert not named.own
+        assert bound_to(id=wanted).own
+    with pytest.raises(StoreError, match=r"has no reference of the name or id other. It holds: model-float32-rows"):
+        bound_to(id="other")

@@ -211,13 +211,14 @@ def test_step_zero_check_finds_an_edited_store(work):
     """A stored sum edited by 0.5, its part written again under the right name: only scoring again can tell."""
     import pyarrow as pa
 
+    from data.storage import LocalStorage
     from data.store import ReferenceStore
 
     document = work.run("precompute-ref")
-    store = ReferenceStore(work.root / "store", document["reference_id"])
+    store = ReferenceStore(LocalStorage(work.root / "store"), document["reference_id"])
     stack = json.loads(store.rows()["stack"][0])
     table = store.rows().drop("stack").to_arrow()
-    for part in store.parts_folder.iterdir():
+    for part in (work.root / "store" / document["reference_id"] / "parts").iterdir():
         part.unlink()
     edited = [value + (0.5 if i == 7 else 0.0) for i, value in enumerate(table["ref_chosen_logps"].to_pylist())]
     index = table.schema.get_field_index("ref_chosen_logps")

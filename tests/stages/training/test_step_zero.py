@@ -11,7 +11,7 @@ from data.errors import StoreError
 from data.schema import TokenPair
 from stages.reference_rows import ReferenceLogps
 from stages.scoring.scorer import Scorer
-from stages.training.step_zero import SAMPLE, _by_length, check_step_zero
+from stages.training.step_zero import check_step_zero
 from tests.families import build, random_responses
 from tests.tiny import build_model
 
@@ -94,14 +94,6 @@ def test_another_model_fails(scored):
     _, pairs, reference = scored
     with pytest.raises(StoreError, match="nats apart"):
         check_step_zero(Scorer(build_model(seed=1), pack_tokens=512), pairs, reference, "bfloat16")
-
-
-def test_the_sample_spans_all_lengths():
-    responses = random_responses(700)
-    sample = _by_length(responses)
-    assert len(sample) == SAMPLE == len({response.key for response in sample})
-    lengths = [len(response) for response in responses]
-    assert {min(lengths), max(lengths)} <= {len(response) for response in sample}
 
 
 def test_a_mixture_of_experts_passes_step_zero_with_another_pack_length():

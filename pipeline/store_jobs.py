@@ -1,0 +1,87 @@
+"""The commands that look after the store: what it holds, whether it is sound, what may go."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from data.compaction import find_merges
+from data.errors import StoreError
+from data.references import stored_references
+from data.store import ReferenceStore
+from pipeline.inputs import Inputs
+from stages.garbage import find_garbage, take_away
+from stages.job import JobReport
+from stages.model_files import unreachable
+from stages.status import store_status
+from stages.verify import rescore as rescore_pairs
+from stages.verify import verify_store
+
+logger = logging.getLogger(__name__)
+
+
+def run_status(inputs: Inputs) -> JobReport:
+    """What is stored, and what to run next."""
+    bound = inputs.bind()
+    prepared = inputs.pairs(bound.folder)
+    document = store_status(prepared.all, inputs.store(bound), bound, inputs.token_origin(bound))
+    train = prepared.splits["train"]
+    run, _ = inputs.run(bound, train, inputs.start_policy(bound, download=False)[0])
+    if document["reference"]["pairs_missing"]:
+        document["next"] = "pipeline precompute-ref"
+    else:
+        document["next"] = "pipeline eval" if run.is_trained else "pipeline train"
+    return JobReport("status", run=run.path.name, pairs=document["reference"]["pairs_wanted"], details=document)
+
+
+def run_verify(inputs: Inputs, rescore: int | None = None) -> JobReport:
+    """Whether everything stored is what it says."""
+    storage = inputs.workspace.storage(inputs.config.store)
+    references = [
+        {"name": found.name, **verify_store(ReferenceStore(storage, found.reference_id))}
+        for found in stored_references(storage)
+    ]
+    problems = [problem for reference in references for problem in reference["problems"]]
+    report = JobReport("verify", details={"references": references})
+    if rescore is not None:
+        outcome = _rescore(inputs, rescore)
+        problems += outcome["problems"]
+        report.details["rescored"] = outcome["rescored"]
+    if problems:
+        report.status, report.exit_code = "failed", StoreError.exit_code
+        report.message = " ".join(problems)
+    return report
+
+
+def _rescore(inputs: Inputs, sample: int) -> dict[str, Any]:
+    bound = inputs.bind()
+    if bound.folder is None or not bound.own:
+        raise unreachable("reference.model", bound.model)
+    from stages.scoring.scorer import load_scorer
+
+    pairs = inputs.pairs(bound.folder).all
+    responses = [side for pair in pairs for side in (pair.chosen, pair.rejected)]
+    scorer = load_scorer(bound.folder, inputs.numerics(bound), responses)
+    return rescore_pairs(pairs, inputs.store(bound), scorer, sample, inputs.config.reference.dtype)
+
+
+def run_gc(inputs: Inputs, compact: bool = False, drop: Sequence[str] = ()) -> JobReport:
+    """What may go, and with `--apply` its going."""
+    workspace = inputs.workspace
+    storage = workspace.storage(inputs.config.store)
+    garbage = find_garbage(storage, workspace.references_in_use(), drop, own=inputs.config.store.url is None)
+    report = JobReport("gc", "dry_run" if inputs.dry_run else "done", details=garbage.document())
+    if not inputs.dry_run:
+        take_away(storage, garbage)
+    if compact:
+        gone = {found.reference_id for found in garbage.references}
+        stores = [ReferenceStore(storage, each.reference_id) for each in stored_references(storage)]
+        report.details["parts_merged"] = report.details["parts_made"] = 0
+        for store in stores:
+            if store.reference_id in gone:
+                continue
+            for merge in find_merges(store):
+                report.details["parts_merged"] += len(merge.names)
+                report.details["parts_made"] += 1
+                if not inputs.dry_run:
+                    store.replace(merge.folder, merge.names, merge.table, merge.stack)
+    return report

@@ -1,0 +1,112 @@
+"""What the store lacks, whose it is to score, and the units in which it is committed."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from data.parts import PAIR_SCHEMA, RESPONSE_SCHEMA
+from data.schema import Response, TokenPair, unique_responses
+from data.store import Damaged, ReferenceStore, TokenLogps, missing_keys
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A worker's share of the prompts: those whose key is `index` modulo `count`, whatever the store holds."""
+
+    index: int = 0
+    count: int = 1
+
+    def owns(self, pair: TokenPair) -> bool:
+        """Whether this worker scores the pair."""
+        return self.count == 1 or int(pair.prompt_key, 16) % self.count == self.index
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+ALL = Shard()
+
+
+class Outstanding(NamedTuple):
+    """What a worker finds to do."""
+
+    n_pairs: int
+    """Its pairs, stored or not."""
+    missing: list[TokenPair]
+    """Those without a row, once each, in the order (prompt_key, pair_key)."""
+    known: dict[str, TokenLogps]
+    """Token log-probs of those of their responses that were scored before, by response key."""
+
+    def unknown(self) -> list[Response]:
+        """The responses to score, once each."""
+        return unknown_responses(self.missing, self.known)
+
+
+def outstanding(pairs: Iterable[TokenPair], store: ReferenceStore, shard: Shard, *, damaged: Damaged) -> Outstanding:
+    """Compare what is wanted with what is stored."""
+    by_key = {pair.key: pair for pair in pairs if shard.owns(pair)}
+    missing = [by_key[key] for key in missing_keys(list(by_key), store.rows(["pair_key"], damaged=damaged))]
+    known: dict[str, TokenLogps] = {}
+    if missing:
+        sides = store.rows(["pair_key", "chosen_key", "rejected_key"], damaged="skip")
+        stored = pl.concat([sides["chosen_key"], sides["rejected_key"]]).unique()
+        keys = pl.Series([response.key for response in unique_responses(missing)], dtype=pl.String)
+        known = store.token_logps(keys.filter(keys.is_in(stored.implode())).to_list(), damaged=damaged)
+    return Outstanding(len(by_key), sorted(missing, key=lambda pair: (pair.prompt_key, pair.key)), known)
+
+
+def unknown_responses(pairs: Iterable[TokenPair], known: Mapping[str, TokenLogps]) -> list[Response]:
+    """The responses of these pairs that were never scored, once each."""
+    return [response for response in unique_responses(pairs) if response.key not in known]
+
+
+def cut_units(missing: Sequence[TokenPair], unit_pairs: int) -> Iterator[list[TokenPair]]:
+    """Units of about `unit_pairs` pairs, cut at prompt boundaries: no response belongs to two of them."""
+    unit: list[TokenPair] = []
+    for _, group in groupby(missing, key=lambda pair: pair.prompt_key):
+        unit.extend(group)
+        if len(unit) >= unit_pairs:
+            yield unit
+            unit = []
+    if unit:
+        yield unit
+
+
+def pair_table(unit: Sequence[TokenPair], logps: Mapping[str, TokenLogps]) -> pa.Table:
+    """The rows of a unit."""
+    rows = []
+    for pair in unit:
+        chosen, rejected = (prefix_sums(logps[side.key]) for side in (pair.chosen, pair.rejected))
+        shared = min(len(chosen), len(rejected)) - 1
+        rows.append(
+            {
+                "pair_key": pair.key,
+                "prompt_key": pair.prompt_key,
+                "chosen_key": pair.chosen.key,
+                "rejected_key": pair.rejected.key,
+                "n_prompt": len(pair.chosen.prompt_ids),
+                "n_chosen": pair.chosen.n_scored,
+                "n_rejected": pair.rejected.n_scored,
+                "ref_chosen_logps": chosen[-1],
+                "ref_rejected_logps": rejected[-1],
+                "ref_chosen_shared_logps": chosen[shared],
+                "ref_rejected_shared_logps": rejected[shared],
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=PAIR_SCHEMA)
+
+
+def response_table(responses: Sequence[Response], logps: Mapping[str, TokenLogps]) -> pa.Table:
+    """The tokens of responses that were scored."""
+    columns = [[response.key for response in responses], [logps[response.key] for response in responses]]
+    return pa.table(columns, schema=RESPONSE_SCHEMA)
+
+
+def prefix_sums(token_logps: TokenLogps) -> TokenLogps:
+    """Sums over the first 1, 2, ..., L scored tokens: (L,) float32; the last is what `Scorer.logps` gives."""
+    return np.cumsum(token_logps, dtype=np.float64).astype(np.float32)

@@ -1,0 +1,88 @@
+"""SIGKILL at seeded random moments of a real scoring process: it converges to the rows of one that never died."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import polars as pl
+import pytest
+
+from tests.tiny import ROOT, Work, example_rows, write_jsonl
+
+PAIRS = 240
+
+
+def stored(work: Work) -> pl.DataFrame:
+    parts = sorted((work.root / "store").glob("*/parts/*.parquet"))
+    frames = [pl.read_parquet(part) for part in parts]  # a torn one would not be read
+    return (
+        pl.concat(frames).sort("pair_key") if frames else pl.DataFrame({"pair_key": []}, schema={"pair_key": pl.String})
+    )
+
+
+def parts(work: Work) -> set[str]:
+    return {path.name for path in (work.root / "store").rglob("*.parquet")}
+
+
+def run_and_kill(command: list[str], stored_before: int, seconds: float) -> int:
+    """The exit code of a job that is killed so long after it has said what it is going to score."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        killer = threading.Timer(seconds, process.kill)
+        for line in process.stderr:
+            if to_add := re.match(r"(\d+) of (\d+) pairs to add", line):
+                assert int(to_add[2]) - int(to_add[1]) == stored_before
+                killer.start()
+    killer.cancel()
+    return process.returncode
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.real)])
+def test_killed_again_and_again_it_ends_with_the_rows_of_one_that_never_died(make_work, kills, capsys):
+    """I2, I3: bit for bit, part for part, and no finished unit is scored twice."""
+    chance = random.Random(kills)
+    golden, work = make_work(), make_work()
+    for each in (golden, work):
+        write_jsonl(each.data, example_rows(PAIRS))
+    golden.run("precompute-ref", "store.unit_pairs=2")
+    command = [sys.executable, "-m", "pipeline", "precompute-ref", "--config", str(work.config)]
+    command += ["--set", "store.unit_pairs=2"]
+    died = finished = 0
+    while died < kills:
+        before = stored(work)
+        if before.height == PAIRS:  # begin anew: more kills are wanted
+            finished += 1
+            for path in (work.root / "store").rglob("*.parquet"):
+                path.unlink()
+            continue
+        code = run_and_kill(command, before.height, chance.uniform(0.3, 2.0))
+        died += code == -signal.SIGKILL
+        assert code in (0, -signal.SIGKILL)
+        assert before.join(stored(work), on="pair_key", how="anti").height == 0
+        assert parts(work) <= parts(golden)
+    assert work.run("precompute-ref", "store.unit_pairs=2")["exit_code"] == 0
+    assert stored(work).equals(stored(golden)) and parts(work) == parts(golden)
+    with capsys.disabled():
+        if kills > 10:
+            print(f"\n{died} kills, {finished + 1} times complete, {PAIRS} pairs each: every part as it should be")  # noqa: T201
+
+
+def test_sigkill_leaves_a_lock_that_the_next_job_can_take(make_work):
+    """The lock on preparing pairs goes with its process."""
+    work = make_work()
+    write_jsonl(work.data, example_rows(20_000))
+    command = [sys.executable, "-m", "pipeline", "validate", "--config", str(work.config)]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (work.root / "pairs" / "lock").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    write_jsonl(work.data, example_rows(10))
+    assert work.run("validate")["pairs"] == 10
