@@ -36,7 +36,7 @@ demo: .venv/.demo-installed $(MODEL)/config.json  ## Score, train and gate a rea
 test: .venv/.dev-installed  ## Every test that needs no real model
 	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
-test-real: .venv/.dev-installed .venv/.demo-installed $(MODEL)/config.json  ## The tests on the model of the demo
+test-real: .venv/.dev-installed .venv/.bench-installed $(MODEL)/config.json  ## The tests on the model of the demo
 	$(BIN)/pytest -m real $(ARGS)
 
 lint: .venv/.dev-installed  ## Format, style, types and the Dockerfile; changes nothing

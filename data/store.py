@@ -78,9 +78,8 @@ class ReferenceStore:
         Raises:
             StoreError: a part is damaged or another reference's, and `damaged` is "refuse".
         """
-        frames = [_frame(part) for _, part in self._parts("parts", columns, damaged, only)]
-        frame = pl.concat(frames) if frames else _frame(Part(PAIR_SCHEMA.empty_table().select(columns), {}))
-        return frame.unique("pair_key", keep="first", maintain_order=True)
+        parts = [part for _, part in self._parts("parts", columns, damaged, only)]
+        return _frame(parts, columns).unique("pair_key", keep="first", maintain_order=True)
 
     def token_logps(self, response_keys: Collection[str], *, damaged: Damaged) -> dict[str, TokenLogps]:
         """The stored log-probs of the scored tokens of these responses, as far as they are known: (L,) float32."""
@@ -200,10 +199,15 @@ def _read_all(names: Callable[[], list[str]], read: Callable[[str], Part | None]
     return {name: part for name, part in seen.items() if part is not None}
 
 
-def _frame(part: Part) -> pl.DataFrame:
-    frame = pl.from_arrow(part.table)
+def _frame(parts: Sequence[Part], columns: Sequence[str]) -> pl.DataFrame:
+    """The rows of all parts one after the other, and what scored each."""
+    frame = pl.from_arrow(
+        pa.concat_tables([PAIR_SCHEMA.empty_table().select(columns), *(part.table for part in parts)])
+    )
     assert isinstance(frame, pl.DataFrame)
-    return frame.with_columns(stack=pl.lit(json.dumps(part.stack, sort_keys=True)))
+    stacks = pl.Series([json.dumps(part.stack, sort_keys=True) for part in parts], dtype=pl.String)
+    which = np.repeat(np.arange(len(parts)), [len(part.table) for part in parts])
+    return frame.with_columns(stack=stacks.gather(which))
 
 
 def missing_keys(wanted: Sequence[str], rows: pl.DataFrame) -> list[str]:

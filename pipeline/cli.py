@@ -152,6 +152,21 @@ def gc(
     _run("gc", config, set_, json, not apply, quiet, verbose, compact=compact, drop=drop or [])
 
 
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write a Parquet file for each split.")],
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    format: Annotated[str, typer.Option(metavar="NAME", help="Whose columns: trl.")] = "trl",  # noqa: A002
+) -> None:
+    """Write the pairs with their stored log-probs for another trainer."""
+    _run("export", config, set_, json, dry_run, quiet, verbose, out=out, format=format)
+
+
 def _run(
     job: str,
     config: Path | None,

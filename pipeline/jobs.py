@@ -7,6 +7,7 @@ from typing import Any
 from data.errors import ConfigError, GateError, StoreError
 from data.field_diff import field_diff
 from data.schema import TokenPair
+from pipeline.exchange_jobs import run_export
 from pipeline.inputs import Inputs
 from pipeline.store_jobs import run_gc, run_status, run_verify
 from pipeline.workers import shard_of
@@ -109,7 +110,7 @@ def _reference_logps(
     """The stored sums, of these parts where they are all there still."""
     store = inputs.store(bound)
     only = parts if parts is not None and set(parts) <= set(store.part_names()) else None
-    keys = [pair.key for pair in pairs]
+    keys = (pair.key for pair in pairs)
     return reference_logps(keys, store, bound, _command("precompute-ref"), inputs.token_origin(bound), only)
 
 
@@ -183,5 +184,6 @@ JOBS: dict[str, Callable[..., JobReport]] = {
     "status": run_status,
     "verify": run_verify,
     "gc": run_gc,
+    "export": run_export,
 }
 CHAIN = ("precompute-ref", "train", "eval")

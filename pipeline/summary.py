@@ -17,6 +17,8 @@ def summary(document: dict[str, Any]) -> str:
         return _evaluation(document)
     if document["job"] == "validate":
         return _coverage(document["coverage"])
+    if document["job"] == "export":
+        return "\n".join(f"{split}: {path}" for split, path in document["outputs"].items())
     if document["job"] in _STORE:
         return _STORE[document["job"]](document)
     if document["status"] == "dry_run":

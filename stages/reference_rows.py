@@ -1,9 +1,11 @@
 """The stored reference side of a set of pairs, joined by key; for the jobs that only ever read the store."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from sys import intern
 from typing import Any, NamedTuple
+
+import polars as pl
 
 from data.errors import StoreError
 from data.store import ReferenceStore, missing_keys
@@ -26,7 +28,7 @@ def values_digest(reference: dict[str, ReferenceLogps]) -> str:
 
 
 def reference_logps(
-    keys: Sequence[str],
+    wanted_keys: Iterable[str],
     store: ReferenceStore,
     bound: BoundReference,
     rerun: str,
@@ -41,7 +43,7 @@ def reference_logps(
         StoreError: a part is damaged, or a pair has no row.
     """
     rows = store.rows(["pair_key", "ref_chosen_logps", "ref_rejected_logps"], only=only)
-    wanted = list(dict.fromkeys(keys))
+    wanted = list(dict.fromkeys(wanted_keys))
     missing = missing_keys(wanted, rows)
     if missing:
         raise StoreError(
@@ -49,6 +51,10 @@ def reference_logps(
             f"({bound.reference_id[:12]}) in {store.storage}. Nothing was trained or evaluated; run: {rerun}."
             + why_missing(missing, store, bound, origin)
         )
-    # Interned: a stack is shared by all rows of a part.
-    by_key = {key: ReferenceLogps(chosen, rejected, intern(stack)) for key, chosen, rejected, stack in rows.iter_rows()}
-    return {key: by_key[key] for key in wanted}
+    keys = pl.DataFrame({"pair_key": wanted}, schema={"pair_key": pl.String})
+    found = keys.join(rows, on="pair_key", how="left", maintain_order="left")
+    assert found["pair_key"].equals(keys["pair_key"])
+    del rows  # of a million pairs every column counts
+    sums = (found[name].to_list() for name in ("ref_chosen_logps", "ref_rejected_logps"))
+    stacks = map(intern, found["stack"])  # shared by all rows of a part
+    return {key: ReferenceLogps(*row) for key, *row in zip(wanted, *sums, stacks, strict=True)}
