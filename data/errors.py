@@ -17,6 +17,13 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, a device's (torch's class), or torch's on a CPU, which has no class."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
 class PipelineError(Exception):
     """Root of the tree; raised itself for numbers that are not finite."""
 

@@ -9,10 +9,11 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import model_validator
 
@@ -24,6 +25,8 @@ from data.settings import Settings
 JSON_LINES = (".jsonl", ".jsonl.gz")
 JSON = (".json", ".json.gz")
 PARQUET = (".parquet",)
+ARROW = (".arrow",)  # the cache of the library `datasets`
+FILES = JSON_LINES + JSON + PARQUET + ARROW
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -31,7 +34,7 @@ class Source(Settings):
     """Where preference rows come from. A bare string stands for `{path: ...}`."""
 
     path: str
-    """A file (.jsonl, .json, either with .gz, or .parquet) or the id of a data set on the Hub."""
+    """A file (.jsonl, .json, either with .gz, .parquet or .arrow) or the id of a data set on the Hub."""
     split: str | None = None
     """Split of a Hub data set; none: `train`. Files have no splits."""
 
@@ -49,7 +52,7 @@ class Source(Settings):
     @property
     def is_file(self) -> bool:
         """Whether the path is a file's (by its ending, or because it exists) rather than a Hub id."""
-        return self.path.endswith(JSON_LINES + JSON + PARQUET) or Path(self.path).exists()
+        return self.path.endswith(FILES) or Path(self.path).exists()
 
     @property
     def name(self) -> str:
@@ -73,11 +76,14 @@ def read_rows(source: Source) -> Iterator[SourceRow]:
         elif source.path.endswith(JSON):
             yield from _read_json(path)
         elif source.path.endswith(PARQUET):
-            yield from _read_parquet(path)
+            yield from _read_batches(path, pq.ParquetFile(path).iter_batches())
+        elif source.path.endswith(ARROW):
+            with pa.ipc.open_stream(path) as batches:
+                yield from _read_batches(path, batches)
         else:
             raise DataError(
                 f"Cannot tell the format of {path} by its name. Known endings: "
-                f"{', '.join(JSON_LINES + JSON + PARQUET)}. Rename or convert the file."
+                f"{', '.join(FILES)}. Rename or convert the file."
             )
     except (OSError, EOFError, ValueError, zlib.error, RecursionError) as error:
         raise DataError(
@@ -130,9 +136,9 @@ def _read_json(path: Path) -> Iterator[SourceRow]:
         yield SourceRow(number, f"{path}:{number}", content)
 
 
-def _read_parquet(path: Path) -> Iterator[SourceRow]:
+def _read_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[SourceRow]:
     number = 0
-    for batch in pq.ParquetFile(path).iter_batches():
+    for batch in batches:
         for content in batch.to_pylist():
             number += 1
             yield SourceRow(number, f"{path}:{number}", content)
@@ -146,7 +152,7 @@ def _read_hub(source: Source) -> Iterator[SourceRow]:
 def _load_hub(source: Source) -> Any:
     if not _HUB_ID.fullmatch(source.path):
         raise DataError(
-            f"{source.path} is neither a file with a known ending ({', '.join(JSON_LINES + JSON + PARQUET)}) nor a "
+            f"{source.path} is neither a file with a known ending ({', '.join(FILES)}) nor a "
             "Hub id such as owner/name. Correct `data.train` or `data.eval`."
         )
     import datasets  # a second of import, for Hub ids only

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.errors import EnvironmentProblem, GateError, Interrupted, PipelineError, one_line
+from data.errors import EnvironmentProblem, GateError, Interrupted, PipelineError, one_line, out_of_memory
 from pipeline.config import load_config
 from pipeline.console import error_line, set_up_logging
 from pipeline.control import ProcessControl
@@ -130,7 +130,7 @@ def _environment_problem(error: Exception) -> str | None:
             f"The disk is full: {one_line(error)}. What was finished is kept, and nothing incomplete is left under a "
             "final name. Free some space or point workdir elsewhere, and run the same command again."
         )
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if out_of_memory(error):
         return (
             f"Memory ran out: {one_line(error)}. Lower scoring.pack_tokens or data.max_length, use "
             "reference.dtype: bfloat16, or take a larger device. What was finished is kept; the same command goes on "

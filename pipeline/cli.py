@@ -167,6 +167,24 @@ def export(
     _run("export", config, set_, json, dry_run, quiet, verbose, out=out, format=format)
 
 
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Rows with ref_chosen_logps and ref_rejected_logps.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="What the reference is called; reference.id takes it.")],
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    accept_drift: Annotated[
+        bool, typer.Option("--accept-drift", help="Store them although they are not what the model gives here.")
+    ] = False,
+) -> None:
+    """Store log-probs that another program made, as a reference of their own; a sample is scored and compared."""
+    _run("import", config, set_, json, dry_run, quiet, verbose, file=file, name=name, accept_drift=accept_drift)
+
+
 def _run(
     job: str,
     config: Path | None,

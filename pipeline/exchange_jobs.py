@@ -1,14 +1,24 @@
-"""The command that hands stored log-probs to another trainer."""
+"""The commands that exchange log-probs with other programs: export, and import under an identity of their own."""
 
 import logging
 from pathlib import Path
 
 from data.durable import write_bytes
-from data.errors import ConfigError, DataError
+from data.errors import ConfigError, DataError, StoreError
+from data.identity import document_key
 from data.parquet import parquet_bytes
-from data.tokenization import load_tokenizer
+from data.references import StoredReference, describe
+from data.schema import Rejection
+from data.sources import Source, read_rows
+from data.store import ReferenceStore, missing_keys
+from data.tokenization import PairTokenizer, end_ids, load_tokenizer
 from pipeline.inputs import Inputs
+from stages.agreement import agrees, in_words, limit_in_words, spread
+from stages.drift import SAMPLE, compare
+from stages.import_rows import ImportedPair, imported_table, read_imported
 from stages.job import JobReport
+from stages.model_files import unreachable
+from stages.reference import BoundReference
 from stages.reference_rows import reference_logps
 from stages.trl_export import trl_table
 
@@ -45,3 +55,67 @@ def run_export(inputs: Inputs, out: Path, format: str = "trl") -> JobReport:  # 
     if n_left_out:
         logger.warning("%d pairs left out: TRL would make other tokens of their text than were scored", n_left_out)
     return report
+
+
+def run_import(inputs: Inputs, file: Path, name: str, accept_drift: bool = False) -> JobReport:
+    """Rows that another program made, as the reference `name`; a sample is scored here and compared."""
+    storage = inputs.workspace.storage(inputs.config.store)
+    bound = inputs.bind(download=True)
+    if bound.folder is None:
+        raise unreachable("reference.model", bound.model)
+    identity = bound.identity | {"engine": f"import:{name}"}
+    store = ReferenceStore(storage, document_key(identity))
+    tokenizer, tokenization = load_tokenizer(bound.folder), inputs.tokenization(bound.folder)
+    max_length = inputs.config.data.max_length
+    pair_tokenizer = PairTokenizer(tokenizer, end_ids(tokenizer, tokenization["generation_eos"]), max_length)
+    outcomes = list(read_imported(read_rows(Source(path=str(file))), pair_tokenizer, max_length))
+    found = {each.pair.key: each for each in outcomes if isinstance(each, ImportedPair)}
+    rejected = [each for each in outcomes if isinstance(each, Rejection)]
+    _check_rejected(rejected, len(outcomes), inputs.config.data.max_bad, file)
+    report = JobReport("import", pairs=len(found), outputs={"store": str(store)})
+    report.details = {"rejected": len(rejected), "reference_id": store.reference_id, "reference": name}
+    missing = missing_keys(list(found), store.rows(["pair_key"], damaged="skip"))
+    report.pairs_stored_before = len(found) - len(missing)
+    if inputs.dry_run or not missing:
+        report.status = "dry_run" if missing else "nothing_to_do"
+        return report
+    imported = sorted((found[key] for key in missing), key=lambda each: (each.pair.prompt_key, each.pair.key))
+    report.details["compared"] = _compare(inputs, bound, imported, accept_drift)
+    describe(storage, StoredReference(store.reference_id, name, identity, bound.source))
+    for start in range(0, len(imported), inputs.config.store.unit_pairs):
+        unit = imported[start : start + inputs.config.store.unit_pairs]
+        store.commit(imported_table(unit), {"engine": f"import:{name}"})
+    return report
+
+
+def _check_rejected(rejected: list[Rejection], n_rows: int, max_bad: float, file: Path) -> None:
+    if rejected and len(rejected) > max_bad * n_rows:
+        first = "; ".join(f"{each.location} {each.reason} ({each.detail})" for each in rejected[:5])
+        raise DataError(
+            f"{len(rejected)} of {n_rows} rows of {file} cannot be imported, more than data.max_bad = {max_bad:g} "
+            f"allows. The first: {first}. Nothing was stored. Correct the rows, or raise data.max_bad."
+        )
+
+
+def _compare(inputs: Inputs, bound: BoundReference, imported: list[ImportedPair], accept: bool) -> dict[str, float]:
+    """Score a sample here; another program's sums have to be this model's, as far as the dtype goes."""
+    from stages.scoring.scorer import load_scorer
+
+    stored = {}
+    for pair, chosen, rejected in spread(imported, SAMPLE):
+        stored[pair.chosen.key], stored[pair.rejected.key] = (pair.chosen, chosen), (pair.rejected, rejected)
+    assert bound.folder is not None
+    scorer = load_scorer(bound.folder, inputs.numerics(bound), [response for response, _ in stored.values()])
+    figures, dtype = compare(scorer, list(stored.values())), inputs.config.reference.dtype
+    if not agrees(figures, dtype):
+        message = (
+            f"What is to be imported is not what {bound.model} gives here: of {figures['responses']:.0f} responses the "
+            f"sums are {in_words(figures)} (expected: {limit_in_words(dtype)})."
+        )
+        if not accept:
+            raise StoreError(
+                f"{message} Nothing was stored. Check reference.model, reference.dtype, the chat template and "
+                "data.max_length, or run the same command with --accept-drift."
+            )
+        logger.warning("%s --accept-drift lets them in.", message)
+    return figures

@@ -7,7 +7,7 @@ from typing import Any
 from data.errors import ConfigError, GateError, StoreError
 from data.field_diff import field_diff
 from data.schema import TokenPair
-from pipeline.exchange_jobs import run_export
+from pipeline.exchange_jobs import run_export, run_import
 from pipeline.inputs import Inputs
 from pipeline.store_jobs import run_gc, run_status, run_verify
 from pipeline.workers import shard_of
@@ -185,5 +185,6 @@ JOBS: dict[str, Callable[..., JobReport]] = {
     "verify": run_verify,
     "gc": run_gc,
     "export": run_export,
+    "import": run_import,
 }
 CHAIN = ("precompute-ref", "train", "eval")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from data.errors import Interrupted, PipelineError, StoreError
+from data.errors import Interrupted, PipelineError, StoreError, out_of_memory
 from data.parts import BadLogps
 from data.references import StoredReference, describe
 from data.schema import Response, TokenPair, unique_responses
@@ -168,7 +168,7 @@ def _add_unit(
     """Score what is unknown of a unit, and commit it."""
     responses = unknown_responses(unit, known)
     started = time.perf_counter()
-    fresh = _score(responses, len(unit), scorer, control, bar) if scorer is not None and responses else {}
+    fresh = _score_in_memory(responses, len(unit), scorer, control, bar) if scorer is not None and responses else {}
     seconds = time.perf_counter() - started if fresh else 0.0
     if not fresh:
         bar.advance(len(unit), 0)
@@ -182,6 +182,19 @@ def _add_unit(
     report.responses_scored += len(responses)
     report.tokens += sum(len(response) for response in responses)
     report.seconds += seconds
+
+
+def _score_in_memory(
+    responses: list[Response], n_pairs: int, scorer: "Scorer", control: Control, bar: Bar
+) -> dict[str, TokenLogps]:
+    """As `_score`; where memory runs out, all of the unit again in smaller passes: a part has one pack length."""
+    while True:
+        try:
+            return _score(responses, n_pairs, scorer, control, bar)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or not scorer.shrink(responses):
+                raise
+        logger.warning("memory ran out; going on with packs of %s tokens", scorer.stack()["pack_tokens"])
 
 
 def _score(

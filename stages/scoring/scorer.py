@@ -94,6 +94,15 @@ class Scorer:
             return False  # promised for no GPU before it has been seen on one
         return dict(stack) | {"pack_tokens": ""} == self.stack() | {"pack_tokens": ""}
 
+    def shrink(self, responses: Sequence[Response]) -> bool:
+        """Score in passes of half the size from now on; False where each of these responses is alone in one already."""
+        if self._pack_tokens <= min(len(response) for response in responses):
+            return False
+        self._pack_tokens //= 2
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
+
     def plan(self, groups: Sequence[Sequence[Response]]) -> list[Batch]:
         """Batches of whole groups, each response once, at most `pack_tokens` a batch."""
         plan = (

@@ -17,6 +17,7 @@ import torch
 from data.storage import LocalStorage
 from data.store import ReferenceStore
 from pipeline.control import ProcessControl
+from stages.scoring.scorer import Scorer
 from tests.families import build as build_family
 from tests.families import naive_sum
 from tests.tiny import ROOT, build_model, example_rows, save_model, write_jsonl
@@ -323,6 +324,31 @@ def test_each_job_that_scores_leaves_what_it_took_and_a_later_one_says_what_was_
     assert second["seconds_saved"] == pytest.approx(40 * costs[0]["seconds"] / 40, abs=0.06)
     work.run("precompute-ref")
     assert len(store.costs()) == 2 and store.costs(last=1) == costs[1:]
+
+
+CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError(CPU_MESSAGE)])
+def test_memory_that_runs_out_means_smaller_packs_and_the_same_values(make_work, monkeypatch, error):
+    golden, work = make_work(), make_work()
+    golden.run("precompute-ref")
+    real = Scorer.token_logps
+
+    def limited(scorer, responses, limit=200):
+        if sum(len(response) for response in responses) > limit:
+            raise error
+        return real(scorer, responses)
+
+    monkeypatch.setattr(Scorer, "token_logps", limited)
+    work.run("precompute-ref", "scoring.pack_tokens=1600")
+    assert stored_rows(work).equals(stored_rows(golden))
+    stacks = {pq.read_schema(path).metadata[b"pack_tokens"] for path in (work.root / "store").glob("*/parts/*")}
+    assert stacks == {b"200"}
+    shutil.rmtree(work.root / "store")
+    monkeypatch.setattr(Scorer, "token_logps", lambda scorer, responses: limited(scorer, responses, limit=10))
+    assert "Memory ran out" in work.run("precompute-ref", expect=6)["message"]
+    assert not list((work.root / "store").glob("*/parts/*"))
 
 
 def test_four_answers_and_six_pairs_cost_four_passes(work):

@@ -1,0 +1,107 @@
+"""Log-probs of another program enter under their own name, checked on a sample, and train as any others."""
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from data.pairs import PairsFolder
+from data.storage import LocalStorage
+from data.store import ReferenceStore
+from tests.tiny import example_rows, save_model, write_jsonl
+
+
+@pytest.fixture
+def scored(work):
+    """The rows with the sums that this program gives, as another might write them."""
+    document = work.run("precompute-ref")
+    store = ReferenceStore(LocalStorage(work.root / "store"), document["reference_id"])
+    sums = {row["pair_key"]: row for row in store.rows().to_dicts()}
+    folder = PairsFolder(work.root / "pairs")
+    pairs = folder.load(folder.origin()).all
+    return [(example_rows(40)[int(pair.location.rpartition(":")[2]) - 1], pair, sums[pair.key]) for pair in pairs]
+
+
+def with_sums(row, sums, shift=0.0):
+    return row | {name: sums[name] + shift for name in ("ref_chosen_logps", "ref_rejected_logps")}
+
+
+def bring_in(work, rows, *settings, name="theirs", expect=0, **more):
+    file = write_jsonl(work.folder / "theirs.jsonl", rows)
+    return work.run("import", *settings, arguments={"file": file, "name": name} | more, expect=expect)
+
+
+def test_imported_texts_are_trained_on_and_evaluated_by_name(work, scored):
+    document = bring_in(work, [with_sums(row, sums) for row, _, sums in scored])
+    assert (document["pairs"], document["rejected"]) == (40, 0) and document["compared"]["max_abs"] < 1e-3
+    settings = ("reference.id=theirs", "train.epochs=1")
+    assert work.run("precompute-ref", *settings)["status"] == "nothing_to_do"
+    assert work.run("train", *settings)["status"] == "done"
+    assert work.run("eval", *settings)["status"] == "done"
+    (other,) = work.run("status", "--dry-run")["others"]
+    assert other["name"] == "theirs" and other["differs"] == ['engine: "import:theirs" -> "pipeline"']
+    assert work.run("verify")["exit_code"] == 0
+
+
+def test_token_ids_in_an_arrow_file_are_what_was_scored(work, scored):
+    """As TRL keeps them in the cache of `datasets`."""
+    rows = [
+        {"prompt_ids": pair.chosen.prompt_ids.tolist(), "chosen_ids": pair.chosen.ids.tolist()}
+        | {"rejected_ids": pair.rejected.ids.tolist()}
+        | with_sums({}, sums)
+        for _, pair, sums in scored
+    ]
+    table, path = pa.Table.from_pylist(rows), work.folder / "cache.arrow"
+    with pa.ipc.new_stream(path, table.schema) as stream:
+        stream.write_table(table)
+    document = work.run("import", arguments={"file": path, "name": "theirs"})
+    assert document["pairs"] == 40
+    assert work.run("train", "reference.id=theirs", "train.epochs=1")["status"] == "done"
+    assert work.run("import", arguments={"file": path, "name": "theirs"})["status"] == "nothing_to_do"
+
+
+def test_sums_that_the_model_does_not_give_are_refused_unless_accepted(work, scored):
+    rows = [with_sums(row, sums, shift=-0.5) for row, _, sums in scored]
+    message = bring_in(work, rows, expect=4)["message"]
+    assert message.startswith(f"What is to be imported is not what {work.model} gives here: of 80 responses")
+    assert "up to 0.5 nats apart" in message and "Nothing was stored" in message and "--accept-drift" in message
+    assert len(list((work.root / "store").iterdir())) == 1
+    assert bring_in(work, rows, accept_drift=True)["compared"]["max_abs"] == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("sums", [{}, {"ref_chosen_logps": -1.0}, {"ref_chosen_logps": 1.0, "ref_rejected_logps": -1.0},
+                                  {"ref_chosen_logps": "-1", "ref_rejected_logps": -1.0}])  # fmt: skip
+def test_rows_without_sums_are_refused_with_their_line(work, scored, sums):
+    rows = [with_sums(row, known) for row, _, known in scored]
+    rows[2] = example_rows(40)[2] | sums
+    message = bring_in(work, rows, expect=3)["message"]
+    assert f"1 of 40 rows of {work.folder / 'theirs.jsonl'} cannot be imported" in message
+    assert "theirs.jsonl:3 " in message and "Nothing was stored" in message
+    assert bring_in(work, rows, "data.max_bad=0.1")["rejected"] == 1
+
+
+def test_pairs_that_were_not_imported_cannot_be_scored_under_that_name(work, scored):
+    bring_in(work, [with_sums(row, sums) for row, _, sums in scored[:30]])
+    message = work.run("train", "reference.id=theirs", expect=4)["message"]
+    assert "pairs have no reference log-probs under reference theirs" in message
+    message = work.run("precompute-ref", "reference.id=theirs", expect=4)["message"]
+    assert "responses have no log-probs under the reference theirs" in message and "pipeline import" in message
+
+
+def test_a_dry_run_stores_nothing(work, scored):
+    rows = [with_sums(row, sums) for row, _, sums in scored]
+    document = bring_in(work, rows, "--dry-run")
+    assert document["status"] == "dry_run" and len(list((work.root / "store").iterdir())) == 1
+
+
+def test_imported_rows_are_another_reference_than_those_of_another_model(work, scored):
+    rows = [with_sums(row, sums) for row, _, sums in scored]
+    one = bring_in(work, rows)["reference_id"]
+    save_model(work.folder / "other", seed=4)
+    setting = f"reference.model={work.folder / 'other'}"
+    two = bring_in(work, rows, setting, accept_drift=True)["reference_id"]
+    assert one != two
+    message = work.run("train", "reference.id=theirs", expect=4)["message"]
+    assert "has 2 references of the name or id theirs" in message
+    assert work.run("train", f"reference.id={one}", "train.epochs=1")["status"] == "done"
+    assert json.loads((work.root / "store" / two / "reference.json").read_text())["name"] == "theirs"
