@@ -169,12 +169,16 @@ def _pairs(table: pa.Table) -> list[TokenPair]:
         ids["rejected_ids"],
         masks["rejected_mask"],
         table["truncated"].to_pylist(),
+        table["pair_key"].to_pylist(),
         strict=True,
     )
-    return [
-        TokenPair(row, location, Response(prompt, chosen, chosen_mask), Response(prompt, rejected, rejected_mask), cut)
-        for row, location, prompt, chosen, chosen_mask, rejected, rejected_mask, cut in columns
-    ]
+    pairs = []
+    for row, location, prompt, chosen, chosen_mask, rejected, rejected_mask, cut, key in columns:
+        sides = Response(prompt, chosen, chosen_mask), Response(prompt, rejected, rejected_mask)
+        pair = TokenPair(row, location, *sides, cut)
+        vars(pair)["key"] = key  # the file's digest has been checked: to hash each pair again would find nothing
+        pairs.append(pair)
+    return pairs
 
 
 def _arrays(column: pa.ChunkedArray, dtype: type[np.generic]) -> list[Any]:

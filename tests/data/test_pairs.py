@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from data.identity import pair_key
 from data.pairs import SPLITS, PairsFolder
 from data.schema import Response
 from data.tokenization import load_tokenizer
@@ -61,7 +62,9 @@ def test_nothing_comes_back_exactly(tmp_path, prepare_rows, tokenizer):
 
 def test_stored_key_is_the_key_of_what_is_stored(folder, prepared):
     keys = [key for split in SPLITS for key in pq.read_table(folder.path / f"{split}.parquet")["pair_key"].to_pylist()]
-    assert sorted(keys) == sorted(pair.key for pair in folder.load(ORIGIN).all)
+    pairs = folder.load(ORIGIN).all
+    assert sorted(keys) == sorted(pair.key for pair in pairs)
+    assert [pair.key for pair in pairs] == [pair_key(pair.chosen.key, pair.rejected.key) for pair in pairs]
 
 
 def test_same_pairs_give_the_same_bytes(folder, tmp_path, prepared, tokenizer):
