@@ -34,7 +34,9 @@ def test_a_shorter_max_length_is_never_served_the_old_sums(work, make_work, max_
     assert 0 < document["pairs_scored"] < golden["pairs_scored"] == 40
     assert document["coverage"]["truncated"] == document["pairs_scored"]
     whole = stored_rows(fresh)
-    assert stored_rows(work).join(whole.select("pair_key"), on="pair_key").sort("pair_key").equals(whole.sort("pair_key"))
+    assert (
+        stored_rows(work).join(whole.select("pair_key"), on="pair_key").sort("pair_key").equals(whole.sort("pair_key"))
+    )
 
 
 def test_another_compute_dtype_is_never_served_the_old_values(work):
@@ -58,7 +60,9 @@ def test_two_processes_at_once_finish_the_same_work(work):
     """There: two processes that score the same rows at the same time crash."""
     command = [sys.executable, "-m", "pipeline", "precompute-ref", "--config", str(work.config), "--json"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    both = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
+    ]
     assert [json.loads(process.communicate(timeout=120)[0])["exit_code"] for process in both] == [0, 0]
     assert stored_rows(work)["pair_key"].n_unique() == 40
     assert work.run("verify")["exit_code"] == 0

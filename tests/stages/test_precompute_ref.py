@@ -326,10 +326,14 @@ def test_each_job_that_scores_leaves_what_it_took_and_a_later_one_says_what_was_
     assert len(store.costs()) == 2 and store.costs(last=1) == costs[1:]
 
 
-CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+CPU_MESSAGE = (
+    "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError(CPU_MESSAGE)])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError(CPU_MESSAGE)]
+)
 def test_memory_that_runs_out_means_smaller_packs_and_the_same_values(make_work, monkeypatch, error):
     golden, work = make_work(), make_work()
     golden.run("precompute-ref")

@@ -56,7 +56,12 @@ def test_a_response_of_which_some_tokens_are_not_scored_is_left_out(tokenizer):
 def test_tokens_that_the_text_does_not_give_back_are_left_out_and_counted(tokenizer):
     apart = pair(tokenizer, "Why?", "Yes.<|im_end|>", "No.<|im_end|>")
     spelled = [token for part in (*"The quick", "<|im_end|>") for token in tokenizer(part)["input_ids"]]
-    other = TokenPair(1, "x:2", apart.chosen, Response(apart.chosen.prompt_ids, np.array(spelled, np.int32), np.ones(len(spelled), bool)))
+    other = TokenPair(
+        1,
+        "x:2",
+        apart.chosen,
+        Response(apart.chosen.prompt_ids, np.array(spelled, np.int32), np.ones(len(spelled), bool)),
+    )
     sums = {each.key: ReferenceLogps(-1.0, -2.0) for each in (apart, other)}
     table, left_out = trl_table([apart, other], sums, tokenizer)
     assert table["pair_key"].to_pylist() == [apart.key] and left_out == {"response_reads_otherwise": 1}
