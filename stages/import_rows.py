@@ -81,4 +81,4 @@ def _from_ids(row: SourceRow, content: Mapping[str, Any], max_length: int) -> To
     if not len(prompt) or not len(chosen) or not len(rejected):
         raise BadRow("empty_completion", "a prompt or response without a token")
     sides = [Response(prompt, ids[:room], np.ones(len(ids[:room]), np.bool_)) for ids in (chosen, rejected)]
-    return TokenPair(row.number, row.location, *sides)
+    return TokenPair(row.number, row.location, sides[0], sides[1])
