@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from data.storage import LocalStorage
 from data.store import ReferenceStore
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # tests/tiny.py builds the model and the rows
 IDENTITY = {"attention": "packs", "weights": ["synthetic"]}
 UNIT = 256
 
@@ -89,9 +91,7 @@ def load(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def first_pass(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """The real job over pairs that nobody has scored."""
-    from tests.tiny import save_model
-
-    save_model(folder / "model", num_hidden_layers=1)
+    import_module("tests.tiny").save_model(folder / "model", num_hidden_layers=1)
     write_rows(folder, arguments.pairs)
     return job(folder)
 
@@ -129,9 +129,8 @@ def job(folder: Path) -> dict[str, Any]:
 
 def write_rows(folder: Path, n: int) -> None:
     """Rows of short, distinct texts."""
-    from tests.tiny import example_rows, write_jsonl
-
-    write_jsonl(folder / "rows.jsonl", example_rows(n))
+    tiny = import_module("tests.tiny")
+    tiny.write_jsonl(folder / "rows.jsonl", tiny.example_rows(n))
 
 
 def synthetic(folder: Path) -> ReferenceStore:
