@@ -17,7 +17,7 @@ class ScoringConfig(Settings):
 
     backend: Backend = "auto"
     """How attention is computed: `auto` takes the fastest that gives this model right values, and says which."""
-    pack_tokens: int = Field(default=4096, ge=1)
+    pack_tokens: int = Field(default=2048, ge=1)
     """Most tokens in one forward pass (of packs: before the last few of padding); a longer pair is scored alone."""
 
 
