@@ -8,6 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from data.errors import StoreError
+from data.parquet import as_frame
 from data.parts import Part
 from data.store import SCHEMAS, PartFolder, ReferenceStore
 
@@ -50,7 +51,7 @@ def _sound(store: ReferenceStore, folder: PartFolder) -> Iterator[tuple[str, Par
 def _without_conflicts(folder: PartFolder, parts: list[tuple[str, Part]]) -> list[tuple[str, Part]]:
     """The parts none of whose rows stands in another one with other values: names decide between these."""
     key = SCHEMAS[folder].names[0]
-    frames = [_frame(part.table).with_columns(part=pl.lit(name)) for name, part in parts]
+    frames = [as_frame(part.table).with_columns(part=pl.lit(name)) for name, part in parts]
     if not frames:
         return []
     rows = pl.concat(frames)
@@ -67,13 +68,7 @@ def _merges_of(folder: PartFolder, parts: list[tuple[str, Part]], stack: dict[st
         batch.append((name, part))
         if number == len(parts) or sum(len(each.table) for _, each in batch) >= PART_ROWS:
             if len(batch) > 1:
-                table = _frame(pa.concat_tables([each.table for _, each in batch]))
+                table = as_frame(pa.concat_tables([each.table for _, each in batch]))
                 merged = table.unique(SCHEMAS[folder].names[0]).sort(_ORDER[folder]).to_arrow()
                 yield Merge(folder, [each for each, _ in batch], merged.cast(SCHEMAS[folder]), stack)
             batch = []
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame

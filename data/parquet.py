@@ -1,7 +1,8 @@
-"""Parquet bytes that depend on nothing but the table."""
+"""Tables as Parquet bytes that depend on nothing else, and as frames."""
 
 from io import BytesIO
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -11,3 +12,10 @@ def parquet_bytes(table: pa.Table) -> bytes:
     buffer = BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def as_frame(table: pa.Table) -> pl.DataFrame:
+    """The table for polars, which shares its memory."""
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame

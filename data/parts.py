@@ -106,8 +106,12 @@ def _check_owner(place: str, metadata: Mapping[str, str], reference_id: str) -> 
             f"The part {place} holds log-probs of another reference ({metadata.get('reference_id', 'none named')}), "
             f"copied into the folder of {reference_id}. Run `pipeline precompute-ref`, which sets it aside."
         )
-    version = int(metadata.get("schema_version", "0"))
-    if version > SCHEMA_VERSION:
+    version = metadata.get("schema_version", "")
+    if not version.isdigit():
+        raise DamagedPart(
+            f"The part {place} names no schema version. Run `pipeline precompute-ref`, which sets it aside."
+        )
+    if int(version) > SCHEMA_VERSION:
         raise StoreError(
             f"The part {place} has schema version {version}; this version reads up to {SCHEMA_VERSION}. It was made "
             "by a newer version of this program: upgrade, or use another store.url."

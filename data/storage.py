@@ -8,6 +8,7 @@ import os
 import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -15,6 +16,7 @@ from uuid import uuid4
 from data.durable import TEMPORARY_PREFIX, fsync_folder, sweep_temporaries, write_bytes, writing_to
 from data.errors import ConfigError, EnvironmentProblem, one_line
 
+_ABANDONED_AFTER = timedelta(days=1)  # a temporary file
 # Writing an object under its name is atomic there; elsewhere a file is written beside its name and then renamed.
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "memory"}
 
@@ -160,7 +162,7 @@ class RemoteStorage:
 
     def names(self, folder: str) -> list[str]:
         """Objects right below a prefix."""
-        return [name for name, kind in self._list(folder) if kind == "file"]
+        return [name for name in self._files(folder) if not name.startswith(TEMPORARY_PREFIX)]
 
     def folders(self) -> list[str]:
         """Prefixes right below the root."""
@@ -204,8 +206,24 @@ class RemoteStorage:
                 return
 
     def sweep(self, folder: str) -> list[str]:
-        """Nothing: an object is there or it is not, and of other places nobody knows whose a file is."""
-        return []
+        """Temporary files of yesterday and before: whose they are, nobody can tell from here. Objects are never so."""
+        swept = []
+        for name in [] if self._atomic else self._files(folder):
+            if name.startswith(TEMPORARY_PREFIX) and self._is_abandoned(self._path(f"{folder}/{name}")):
+                self.delete(f"{folder}/{name}")
+                swept.append(name)
+        return swept
+
+    def _is_abandoned(self, path: str) -> bool:
+        try:
+            with self._reached():
+                changed: datetime = self._fs.modified(path)
+        except (FileNotFoundError, EnvironmentProblem):  # not every protocol tells
+            return False
+        return datetime.now(UTC) - changed.astimezone(UTC) > _ABANDONED_AFTER
+
+    def _files(self, folder: str) -> list[str]:
+        return [name for name, kind in self._list(folder) if kind == "file"]
 
     def _list(self, folder: str) -> list[tuple[str, str]]:
         with self._reached():
@@ -214,8 +232,7 @@ class RemoteStorage:
                 found = self._fs.ls(self._path(folder), detail=True)
             except FileNotFoundError:
                 return []
-        entries = ((posixpath.basename(entry["name"].rstrip("/")), entry["type"]) for entry in found)
-        return sorted((name, kind) for name, kind in entries if not name.startswith(TEMPORARY_PREFIX))
+        return sorted((posixpath.basename(entry["name"].rstrip("/")), entry["type"]) for entry in found)
 
     def _path(self, name: str) -> str:
         return posixpath.join(self._root, name) if name else self._root

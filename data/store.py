@@ -26,6 +26,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from data.errors import StoreError
+from data.parquet import as_frame
 from data.parts import PAIR_SCHEMA, RESPONSE_SCHEMA, DamagedPart, Part, open_part, pack_part
 from data.settings import Settings
 from data.storage import Storage
@@ -201,13 +202,10 @@ def _read_all(names: Callable[[], list[str]], read: Callable[[str], Part | None]
 
 def _frame(parts: Sequence[Part], columns: Sequence[str]) -> pl.DataFrame:
     """The rows of all parts one after the other, and what scored each."""
-    frame = pl.from_arrow(
-        pa.concat_tables([PAIR_SCHEMA.empty_table().select(columns), *(part.table for part in parts)])
-    )
-    assert isinstance(frame, pl.DataFrame)
+    tables = [PAIR_SCHEMA.empty_table().select(columns), *(part.table for part in parts)]
     stacks = pl.Series([json.dumps(part.stack, sort_keys=True) for part in parts], dtype=pl.String)
     which = np.repeat(np.arange(len(parts)), [len(part.table) for part in parts])
-    return frame.with_columns(stack=stacks.gather(which))
+    return as_frame(pa.concat_tables(tables)).with_columns(stack=stacks.gather(which))
 
 
 def missing_keys(wanted: Sequence[str], rows: pl.DataFrame) -> list[str]:

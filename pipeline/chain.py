@@ -7,10 +7,11 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.errors import EnvironmentProblem, GateError, Interrupted, PipelineError, one_line, out_of_memory
+from data.errors import EnvironmentProblem, Interrupted, PipelineError, one_line, out_of_memory
 from pipeline.config import load_config
 from pipeline.console import error_line, set_up_logging
 from pipeline.control import ProcessControl
@@ -41,10 +42,8 @@ def run_command(job: str, options: Options) -> int:
     document = run_job_document(job, options)
     if options.json:
         print(json.dumps(document, ensure_ascii=True, allow_nan=False))  # noqa: T201
-    elif document["exit_code"] in (0, GateError.exit_code) or "references" in document:  # verify has found something
-        text = summary(document)
-        if text and not options.quiet:
-            print(text)  # noqa: T201
+    elif not options.quiet and (text := summary(document)):
+        print(text)  # noqa: T201
     if document["message"] is not None:
         error_line(document["message"])
     return int(document["exit_code"])
@@ -54,7 +53,7 @@ def run_job_document(job: str, options: Options) -> dict[str, Any]:
     """Run a job, or `run` for the chain; whatever happens, one document tells of it."""
     started = time.perf_counter()
     set_up_logging(-1 if options.quiet else options.verbosity)
-    document = _guarded(job, options, lambda: _dispatch(job, options))
+    document = _guarded(job, options.verbosity, lambda: _dispatch(job, options))
     document["seconds_total"] = round(time.perf_counter() - started, 3)
     return document
 
@@ -63,7 +62,7 @@ def _dispatch(job: str, options: Options) -> dict[str, Any]:
     control = ProcessControl(quiet=options.quiet)
     control.listen()
     inputs = Inputs(load_config(options.config, options.assignments), control, options.dry_run)
-    return _run_chain(inputs) if job == "run" else _run_job(job, inputs, options.arguments)
+    return _run_chain(inputs, options.verbosity) if job == "run" else _run_job(job, inputs, options.arguments)
 
 
 def _run_job(job: str, inputs: Inputs, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -79,13 +78,15 @@ def _run_job(job: str, inputs: Inputs, arguments: Mapping[str, Any] | None = Non
     return document
 
 
-def _run_chain(inputs: Inputs) -> dict[str, Any]:
+def _run_chain(inputs: Inputs, verbosity: int) -> dict[str, Any]:
     """The three jobs in order; the first that does not succeed is the last."""
     documents: list[dict[str, Any]] = []
     for job in CHAIN:
         if inputs.dry_run and job == "eval" and documents[-1]["status"] == "dry_run":
             break  # there is no policy yet to plan an evaluation of
-        documents.append(_run_job(job, inputs))
+        documents.append(_guarded(job, verbosity, partial(_run_job, job, inputs)))
+        if documents[-1]["exit_code"]:
+            break
     whole = JobReport("run", _chain_status(documents), documents[-1]["run"], pairs=documents[0]["pairs"])
     for name in ("pairs_scored", "responses_scored", "tokens", "seconds"):
         setattr(whole, name, sum(document[name] for document in documents))
@@ -97,20 +98,19 @@ def _run_chain(inputs: Inputs) -> dict[str, Any]:
 
 
 def _chain_status(documents: Sequence[dict[str, Any]]) -> Status:
-    statuses = [document["status"] for document in documents]
-    if "failed" in statuses:
-        return "failed"
-    if "dry_run" in statuses:
-        return "dry_run"
+    statuses: list[Status] = [document["status"] for document in documents]
+    for telling in ("failed", "interrupted", "dry_run"):
+        if telling in statuses:
+            return telling
     return "nothing_to_do" if set(statuses) == {"nothing_to_do"} else "done"
 
 
-def _guarded(job: str, options: Options, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _guarded(job: str, verbosity: int, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The job's document, or the document of its failure: user errors in one paragraph, a traceback for bugs."""
     try:
         return work()
     except PipelineError as error:
-        if options.verbosity >= 2:
+        if verbosity >= 2:
             traceback.print_exc(file=sys.stderr)
         status: Status = "interrupted" if isinstance(error, Interrupted) else "failed"
         return JobReport(job, status, exit_code=error.exit_code, message=str(error)).document()

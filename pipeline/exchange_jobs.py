@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from data.durable import write_bytes
-from data.errors import ConfigError, DataError, StoreError
+from data.errors import ConfigError, DataError
 from data.identity import document_key
 from data.parquet import parquet_bytes
 from data.references import StoredReference, describe
@@ -13,7 +13,7 @@ from data.sources import Source, read_rows
 from data.store import ReferenceStore, missing_keys
 from data.tokenization import PairTokenizer, end_ids, load_tokenizer
 from pipeline.inputs import Inputs
-from stages.agreement import agrees, in_words, limit_in_words, spread
+from stages.agreement import require_agreement, spread
 from stages.drift import SAMPLE, compare
 from stages.import_rows import ImportedPair, imported_table, read_imported
 from stages.job import JobReport
@@ -21,6 +21,7 @@ from stages.model_files import unreachable
 from stages.reference import BoundReference
 from stages.reference_rows import reference_logps
 from stages.trl_export import trl_table
+from stages.units import cut_units, unit_order
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +80,11 @@ def run_import(inputs: Inputs, file: Path, name: str, accept_drift: bool = False
     if inputs.dry_run or not missing:
         report.status = "dry_run" if missing else "nothing_to_do"
         return report
-    imported = sorted((found[key] for key in missing), key=lambda each: (each.pair.prompt_key, each.pair.key))
-    report.details["compared"] = _compare(inputs, bound, imported, accept_drift)
+    new = sorted((found[key].pair for key in missing), key=unit_order)
+    report.details["compared"] = _compare(inputs, bound, [found[pair.key] for pair in new], accept_drift)
     describe(storage, StoredReference(store.reference_id, name, identity, bound.source))
-    for start in range(0, len(imported), inputs.config.store.unit_pairs):
-        unit = imported[start : start + inputs.config.store.unit_pairs]
-        store.commit(imported_table(unit), {"engine": f"import:{name}"})
+    for unit in cut_units(new, inputs.config.store.unit_pairs):
+        store.commit(imported_table([found[pair.key] for pair in unit]), {"engine": f"import:{name}"})
     return report
 
 
@@ -106,16 +106,12 @@ def _compare(inputs: Inputs, bound: BoundReference, imported: list[ImportedPair]
         stored[pair.chosen.key], stored[pair.rejected.key] = (pair.chosen, chosen), (pair.rejected, rejected)
     assert bound.folder is not None
     scorer = load_scorer(bound.folder, inputs.numerics(bound), [response for response, _ in stored.values()])
-    figures, dtype = compare(scorer, list(stored.values())), inputs.config.reference.dtype
-    if not agrees(figures, dtype):
-        message = (
-            f"What is to be imported is not what {bound.model} gives here: of {figures['responses']:.0f} responses the "
-            f"sums are {in_words(figures)} (expected: {limit_in_words(dtype)})."
-        )
-        if not accept:
-            raise StoreError(
-                f"{message} Nothing was stored. Check reference.model, reference.dtype, the chat template and "
-                "data.max_length, or run the same command with --accept-drift."
-            )
-        logger.warning("%s --accept-drift lets them in.", message)
+    figures = compare(scorer, list(stored.values()))
+    n = len(stored)
+    finding = f"What is to be imported is not what {bound.model} gives here for {n} of its responses"
+    advice = (
+        "Nothing was stored. Check reference.model, reference.dtype, the chat template and data.max_length, or run the "
+        "same command with --accept-drift."
+    )
+    require_agreement(figures, inputs.config.reference.dtype, finding, advice, accept=accept)
     return figures

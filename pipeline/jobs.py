@@ -11,10 +11,11 @@ from pipeline.exchange_jobs import run_export, run_import
 from pipeline.inputs import Inputs
 from pipeline.store_jobs import run_gc, run_status, run_verify
 from pipeline.workers import shard_of
+from stages.costs import seconds_spared
 from stages.evaluate import Evaluation, evaluate, plan_evaluate
 from stages.job import JobReport
 from stages.model_files import locate, unreachable
-from stages.precompute_ref import Precomputation, check_budget, plan_precompute, precompute_ref, settle
+from stages.precompute_ref import Precomputation, find_work, plan_precompute, precompute_ref, settle
 from stages.reference import BoundReference, write_lock
 from stages.reference_rows import ReferenceLogps, reference_logps, values_digest
 from stages.run_folder import RunFolder
@@ -45,11 +46,11 @@ def run_precompute_ref(inputs: Inputs, shard: str | None = None, accept_drift: b
         report = plan_precompute(job)
     else:
         inputs.write_config(inputs.workspace.root)
-        check_budget(job)
         bound, scorer = settle(job)
         job = precomputation(inputs, bound, prepared.all, share, accept_drift)
+        todo = find_work(job)
         write_lock(inputs.workspace.lock, inputs.config.reference, bound)
-        report = precompute_ref(job, inputs.control, scorer)
+        report = precompute_ref(job, todo, inputs.control, scorer)
     report.outputs = {"store": str(job.store), "prepared": str(inputs.workspace.pairs.path)}
     report.details |= {
         "reference_id": bound.reference_id,
@@ -94,12 +95,15 @@ def run_train(inputs: Inputs) -> JobReport:
     reference = _reference_logps(inputs, bound, pairs, parts)
     start = StartPolicy(start_folder, is_reference=start_id == bound.reference_id)
     with run.only_writer():
+        if run.is_trained and run.holds(document):  # by another process, since it was asked above
+            return finished(pairs, run)
         run.claim(document)
         inputs.write_config(run.path)
         run.pin(parts, values_digest(reference))
         report = train(
             pairs, reference, start, run, config.train, inputs.numerics(bound), workspace.pairs, inputs.control
         )
+        report.details |= seconds_spared(inputs.store(bound), len(pairs), config.train.epochs)
     workspace.link(workspace.latest, run)
     return report
 
@@ -136,6 +140,7 @@ def run_eval(inputs: Inputs) -> JobReport:
         return plan_evaluate(evaluation)
     report, results = evaluate(evaluation, inputs.config.eval, inputs.numerics(bound), inputs.control)
     report.details = {key: results[key] for key in ("metrics", "n_pairs", "coverage", "gates", "verdict")}
+    report.details |= seconds_spared(inputs.store(bound), len(pairs))
     _apply_verdict(inputs, run, report, results)
     return report
 

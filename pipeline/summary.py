@@ -9,8 +9,14 @@ _METRIC_ROWS = (
 )
 
 
+_FINDINGS = {"eval": "metrics", "verify": "references", "run": "jobs"}
+"""What these jobs have to show although their exit code is not 0."""
+
+
 def summary(document: dict[str, Any]) -> str:
     """The lines; empty where there is nothing to say."""
+    if document["exit_code"] and _FINDINGS.get(document["job"]) not in document:
+        return ""
     if document["job"] == "run":
         return "\n".join(filter(None, (summary(job) for job in document["jobs"])))
     if document["job"] == "eval" and "metrics" in document:
@@ -42,7 +48,8 @@ def _status(document: dict[str, Any]) -> str:
     if cost := reference["cost"]:
         lines.append(
             f"    {cost['jobs']} jobs took {cost['seconds']:,.1f} device-seconds for {cost['pairs']:,} pairs, the last "
-            f"{cost['last']['seconds']:,.1f} for {cost['last']['pairs']:,}"
+            f"{cost['last']['seconds']:,.1f} for {cost['last']['pairs']:,}: {cost['last_share']:.1%} of a full pass "
+            "over the pairs wanted"
         )
     if reference["quarantined"]:
         lines.append(f"    {reference['quarantined']} parts were set aside as damaged; `pipeline gc` drops them")

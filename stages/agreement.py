@@ -1,15 +1,20 @@
 """How far stored log-probs and those scored now are apart, and how far they may be."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from data.errors import StoreError
+
 FP32_LIMIT = 1e-3  # nats, of one response's sum
 # Rows in other batches differ legitimately in bf16 (by up to 0.033 rms and 0.15 at most, per root of a token).
 BF16_RMS_LIMIT = 0.06
 BF16_MAX_LIMIT = 0.4
+
+logger = logging.getLogger(__name__)
 
 
 def agreement(stored: npt.ArrayLike, scored: npt.ArrayLike, n_scored: npt.ArrayLike) -> dict[str, float]:
@@ -30,6 +35,20 @@ def agrees(figures: dict[str, float], dtype: str) -> bool:
     if dtype == "float32":
         return figures["max_abs"] <= FP32_LIMIT
     return figures["rms_per_root_token"] <= BF16_RMS_LIMIT and figures["max_per_root_token"] <= BF16_MAX_LIMIT
+
+
+def require_agreement(figures: dict[str, float], dtype: str, finding: str, advice: str, *, accept: bool) -> None:
+    """Go on where the figures agree, or where that they do not is accepted; `finding` says whose they are.
+
+    Raises:
+        StoreError: neither.
+    """
+    if agrees(figures, dtype):
+        return
+    message = f"{finding}: {in_words(figures)} (expected: {limit_in_words(dtype)})."
+    if not accept:
+        raise StoreError(f"{message} {advice}")
+    logger.warning("%s Accepted by --accept-drift.", message)
 
 
 def limit_in_words(dtype: str) -> str:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from data.errors import StoreError
 from data.schema import Response, TokenPair
-from data.store import ReferenceStore
-from stages.agreement import agreement, agrees, in_words, limit_in_words, spread
+from stages.agreement import agreement, in_words, require_agreement, spread
+from stages.scoring.config import same_stack
 
 if TYPE_CHECKING:
     from stages.scoring.scorer import Scorer
@@ -25,37 +24,32 @@ logger = logging.getLogger(__name__)
 
 
 def check_drift(
-    scorer: "Scorer", pairs: Sequence[TokenPair], store: ReferenceStore, dtype: str, *, accept: bool
+    scorer: "Scorer", pairs: Sequence[TokenPair], stored_rows: pl.DataFrame, dtype: str, *, accept: bool
 ) -> dict[str, Any]:
     """Score some stored pairs again if nothing in the store was scored on this stack; returns what a report says.
 
     Raises:
         StoreError: they are further apart than rounding explains, and that is not accepted.
     """
-    rows = store.rows(["pair_key", "ref_chosen_logps", "ref_rejected_logps"], damaged="skip")
-    seen = [json.loads(stack) for stack in rows["stack"].unique().sort()]
-    if not seen or any(_same_machine(stack, scorer.stack()) for stack in seen):
+    seen = [_without_reuse(json.loads(stack)) for stack in stored_rows["stack"].unique().sort()]
+    if not seen or any(same_stack(stack, scorer.stack()) for stack in seen):
         return {}
     unique = {pair.key: pair for pair in pairs}
-    stored = stored_sums([unique[key] for key in sorted(unique)], rows, SAMPLE)
+    stored = stored_sums([unique[key] for key in sorted(unique)], stored_rows, SAMPLE)
     if not stored:
         logger.warning("this machine or its versions are new to the store, and none of its pairs is here to compare")
         return {}
     figures = compare(scorer, stored)
-    if agrees(figures, dtype):
-        logger.info("a stack new to the store scores as those before: %s", in_words(figures))
-    else:
-        message = (
-            f"This machine ({_described(scorer.stack())}) scores {figures['responses']:.0f} stored responses otherwise "
-            f"than the one that stored them ({_described(seen[0])}): {in_words(figures)} (expected: "
-            f"{limit_in_words(dtype)})."
-        )
-        if not accept:
-            raise StoreError(
-                f"{message} Nothing was scored. Score on the old machine and versions, or run the same command with "
-                "--accept-drift to let the new values stand beside the old ones."
-            )
-        logger.warning("%s --accept-drift lets the new values stand beside the old ones.", message)
+    finding = (
+        f"This machine ({_described(scorer.stack())}) scores {figures['responses']:.0f} stored responses otherwise "
+        f"than the one that stored them ({_described(seen[0])})"
+    )
+    advice = (
+        "Nothing was scored. Score on the old machine and versions, or run the same command with --accept-drift to let "
+        "the new values stand beside the old ones."
+    )
+    require_agreement(figures, dtype, finding, advice, accept=accept)
+    logger.info("a stack new to the store, against what is stored: %s", in_words(figures))
     return {"drift": figures}
 
 
@@ -87,12 +81,9 @@ def compare(scorer: "Scorer", stored: Sequence[tuple[Response, float]]) -> dict[
     return agreement(before, now, counts)
 
 
-def _same_machine(one: dict[str, str], other: dict[str, str]) -> bool:
-    """Whether two stacks differ in nothing, or on a CPU in the length of packs alone."""
-    irrelevant = {"reused"} | ({"pack_tokens"} if other["device"].startswith("cpu") else set())
-    return {k: v for k, v in one.items() if k not in irrelevant} == {
-        k: v for k, v in other.items() if k not in irrelevant
-    }
+def _without_reuse(stack: dict[str, str]) -> dict[str, str]:
+    """What the rest of a part was scored by."""
+    return {name: value for name, value in stack.items() if name != "reused"}
 
 
 def _described(stack: dict[str, str]) -> str:

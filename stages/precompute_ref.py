@@ -17,6 +17,7 @@ from data.references import StoredReference, describe
 from data.schema import Response, TokenPair, unique_responses
 from data.store import ReferenceStore, StoreConfig, TokenLogps
 from stages.causes import why_missing
+from stages.costs import seconds_spared
 from stages.drift import check_drift
 from stages.job import Bar, Control, JobReport
 from stages.model_files import unreachable
@@ -49,7 +50,20 @@ class Precomputation:
     accept_drift: bool = False
 
 
-def precompute_ref(job: Precomputation, control: Control, scorer: "Scorer | None" = None) -> JobReport:
+def find_work(job: Precomputation) -> Outstanding:
+    """What there is to do; damaged parts are set aside.
+
+    Raises:
+        StoreError: it is more than `store.max_new_pairs`.
+    """
+    todo = outstanding(job.pairs, job.store, job.shard, damaged="quarantine")
+    _check_budget(job, todo)
+    return todo
+
+
+def precompute_ref(
+    job: Precomputation, todo: Outstanding, control: Control, scorer: "Scorer | None" = None
+) -> JobReport:
     """Do it; loads the model only if a response has never been scored.
 
     `scorer` is the reference's, where it had to be loaded before.
@@ -59,7 +73,6 @@ def precompute_ref(job: Precomputation, control: Control, scorer: "Scorer | None
         PipelineError: the reference gives values that are no log-probs. Interrupted: a signal; finished units stay.
     """
     store, bound, began = job.store, job.bound, datetime.now(UTC)
-    todo = outstanding(job.pairs, store, job.shard, damaged="quarantine")
     report = _report(job, todo)
     if not todo.missing:
         report.status = "nothing_to_do"
@@ -67,11 +80,10 @@ def precompute_ref(job: Precomputation, control: Control, scorer: "Scorer | None
         return report
     store.sweep()
     describe(store.storage, StoredReference(bound.reference_id, bound.name, bound.identity, bound.source))
-    unknown = todo.unknown()
-    logger.info("%d of %d pairs to add, %d responses to score", len(todo.missing), report.pairs, len(unknown))
-    if unknown:
-        scorer = scorer or _load_scorer(bound, job.numerics, unknown)
-        report.details |= check_drift(scorer, job.pairs, store, job.numerics.dtype, accept=job.accept_drift)
+    logger.info("%d of %d pairs to add, %d responses to score", len(todo.missing), report.pairs, len(todo.unknown))
+    if todo.unknown:
+        scorer = scorer or _load_scorer(bound, job.numerics, todo.unknown)
+        report.details |= check_drift(scorer, job.pairs, todo.stored, job.numerics.dtype, accept=job.accept_drift)
     report.pairs_scored = report.responses_scored = 0
     try:
         with control.bar(_label(job.shard), report.pairs, stored=report.pairs_stored_before) as bar:
@@ -85,42 +97,39 @@ def precompute_ref(job: Precomputation, control: Control, scorer: "Scorer | None
 def plan_precompute(job: Precomputation) -> JobReport:
     """What `precompute_ref` would do, without writing anything."""
     todo = outstanding(job.pairs, job.store, job.shard, damaged="skip")
-    unknown = todo.unknown()
     report = _report(job, todo)
     report.status = "dry_run" if todo.missing else "nothing_to_do"
-    report.tokens = sum(len(response) for response in unknown)
-    scored = sum(response.n_scored for response in unknown)
+    report.tokens = sum(len(response) for response in todo.unknown)
+    scored = sum(response.n_scored for response in todo.unknown)
     report.details |= {"disk_bytes": ROW_BYTES * len(todo.missing) + TOKEN_BYTES * scored}
     return report
 
 
 def settle(job: Precomputation) -> tuple[BoundReference, "Scorer | None"]:
-    """The reference with the attention that its model turns out to want, and the scorer that was loaded to see it."""
+    """The reference with the attention that its model turns out to want, and the scorer that was loaded to see it.
+
+    Raises:
+        StoreError: it would have to score more pairs than it may.
+    """
     if job.bound.settled:
         return job.bound, None
+    _check_budget(job, outstanding(job.pairs, job.store, job.shard, damaged="skip"))
     scorer = _load_scorer(job.bound, job.numerics, unique_responses(job.pairs))
     return job.bound.settle(scorer.attention), scorer
 
 
-def check_budget(job: Precomputation) -> None:
-    """Refuse to add more pairs than `store.max_new_pairs`, and say what moved.
-
-    Raises:
-        StoreError: it would be more.
-    """
+def _check_budget(job: Precomputation, todo: Outstanding) -> None:
+    """Refuse to add more pairs than `store.max_new_pairs`, and say what moved."""
     most = job.config.max_new_pairs
-    if most is None:
+    if most is None or len(todo.missing) <= most:
         return
-    todo = outstanding(job.pairs, job.store, job.shard, damaged="skip")
-    missing = [pair.key for pair in todo.missing]
-    if len(missing) > most:
-        raise StoreError(
-            f"{len(missing)} of {todo.n_pairs} pairs have no reference log-probs under reference {job.bound.name} "
-            f"({job.bound.reference_id[:12]}) in {job.store.storage}, more than store.max_new_pairs = {most} lets one "
-            f"job add. Nothing was scored.{why_missing(missing, job.store, job.bound, job.origin)} Restore what "
-            "moved, or raise store.max_new_pairs (--set store.max_new_pairs=null: no limit), and run the same command "
-            "again."
-        )
+    why = why_missing([pair.key for pair in todo.missing], job.store, job.bound, job.origin)
+    raise StoreError(
+        f"{len(todo.missing)} of {todo.n_pairs} pairs have no reference log-probs under reference {job.bound.name} "
+        f"({job.bound.reference_id[:12]}) in {job.store.storage}, more than store.max_new_pairs = {most} lets one job "
+        f"add. Nothing was scored.{why} Restore what moved, or raise store.max_new_pairs (--set "
+        "store.max_new_pairs=null: no limit), and run the same command again."
+    )
 
 
 def _report(job: Precomputation, todo: Outstanding) -> JobReport:
@@ -128,13 +137,10 @@ def _report(job: Precomputation, todo: Outstanding) -> JobReport:
         "precompute-ref",
         pairs=todo.n_pairs,
         pairs_scored=len(todo.missing),
-        responses_scored=len(todo.unknown()),
+        responses_scored=len(todo.unknown),
         pairs_stored_before=todo.n_pairs - len(todo.missing),
     )
-    last = job.store.costs(last=1)
-    if last and last[0].get("pairs") and report.pairs_stored_before:
-        per_pair = last[0]["seconds"] / last[0]["pairs"]
-        report.details["seconds_saved"] = round(report.pairs_stored_before * per_pair, 1)
+    report.details |= seconds_spared(job.store, report.pairs_stored_before)
     return report
 
 

@@ -9,6 +9,7 @@ from data.references import StoredReference, stored_references
 from data.schema import TokenPair
 from data.store import ReferenceStore, missing_keys
 from stages.causes import why_missing
+from stages.costs import ledger
 from stages.reference import BoundReference
 
 
@@ -32,24 +33,9 @@ def store_status(
             "why": why_missing(missing, store, bound, dict(origin)).strip() if missing else "",
             "parts": len(store.part_names()),
             "quarantined": len(store.storage.names(f"{bound.reference_id}/quarantine")),
-            "cost": cost(store),
+            "cost": ledger(store, len(wanted)),
         },
         "others": [_other(found, wanted, store, bound) for found in every.values()],
-    }
-
-
-def cost(store: ReferenceStore) -> dict[str, Any]:
-    """Device-seconds of all scoring jobs, of the last one, and of a whole pass at the rate of all."""
-    costs = [entry for entry in store.costs() if entry.get("pairs")]
-    if not costs:
-        return {}
-    total = {name: sum(entry[name] for entry in costs) for name in ("seconds", "pairs", "tokens")}
-    return {
-        "jobs": len(costs),
-        "seconds": round(total["seconds"], 3),
-        "pairs": total["pairs"],
-        "tokens": total["tokens"],
-        "last": {name: costs[-1].get(name) for name in ("began", "seconds", "pairs", "tokens")},
     }
 
 

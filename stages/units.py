@@ -30,6 +30,7 @@ class Shard:
 
 
 ALL = Shard()
+_LOOKED_AT = ("pair_key", "chosen_key", "rejected_key", "ref_chosen_logps", "ref_rejected_logps")
 
 
 class Outstanding(NamedTuple):
@@ -38,26 +39,32 @@ class Outstanding(NamedTuple):
     n_pairs: int
     """Its pairs, stored or not."""
     missing: list[TokenPair]
-    """Those without a row, once each, in the order (prompt_key, pair_key)."""
+    """Those without a row, once each, in the order of units."""
+    unknown: list[Response]
+    """The responses of these that have never been scored, once each."""
     known: dict[str, TokenLogps]
-    """Token log-probs of those of their responses that were scored before, by response key."""
-
-    def unknown(self) -> list[Response]:
-        """The responses to score, once each."""
-        return unknown_responses(self.missing, self.known)
+    """Token log-probs of the others, by response key."""
+    stored: pl.DataFrame
+    """The rows of the store: pair_key and what scored it; with missing pairs, keys of responses and sums too."""
 
 
 def outstanding(pairs: Iterable[TokenPair], store: ReferenceStore, shard: Shard, *, damaged: Damaged) -> Outstanding:
     """Compare what is wanted with what is stored."""
     by_key = {pair.key: pair for pair in pairs if shard.owns(pair)}
-    missing = [by_key[key] for key in missing_keys(list(by_key), store.rows(["pair_key"], damaged=damaged))]
+    stored = store.rows(["pair_key"], damaged=damaged)
+    missing = sorted((by_key[key] for key in missing_keys(list(by_key), stored)), key=unit_order)
     known: dict[str, TokenLogps] = {}
     if missing:
-        sides = store.rows(["pair_key", "chosen_key", "rejected_key"], damaged="skip")
-        stored = pl.concat([sides["chosen_key"], sides["rejected_key"]]).unique()
+        stored = store.rows(_LOOKED_AT, damaged=damaged)
+        sides = pl.concat([stored["chosen_key"], stored["rejected_key"]]).unique()
         keys = pl.Series([response.key for response in unique_responses(missing)], dtype=pl.String)
-        known = store.token_logps(keys.filter(keys.is_in(stored.implode())).to_list(), damaged=damaged)
-    return Outstanding(len(by_key), sorted(missing, key=lambda pair: (pair.prompt_key, pair.key)), known)
+        known = store.token_logps(keys.filter(keys.is_in(sides.implode())).to_list(), damaged=damaged)
+    return Outstanding(len(by_key), missing, unknown_responses(missing, known), known, stored)
+
+
+def unit_order(pair: TokenPair) -> tuple[str, str]:
+    """Where a pair stands among those to commit: pairs of one prompt behind each other."""
+    return pair.prompt_key, pair.key
 
 
 def unknown_responses(pairs: Iterable[TokenPair], known: Mapping[str, TokenLogps]) -> list[Response]:

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 
 from data.errors import StoreError
+from data.parquet import as_frame
 from data.parts import PAIR_SCHEMA
 from data.schema import TokenPair
 from data.store import SCHEMAS, PartFolder, ReferenceStore
@@ -36,11 +37,11 @@ def verify_store(store: ReferenceStore) -> dict[str, Any]:
                 problems.append(str(outcome))
             else:
                 found.append(outcome.table)
-    rows, responses = (pl.from_arrow(pa.concat_tables(found)) for found in tables.values())
-    assert isinstance(rows, pl.DataFrame) and isinstance(responses, pl.DataFrame)
+    rows, responses = (as_frame(pa.concat_tables(found)) for found in tables.values())
     return {
         "reference_id": store.reference_id,
-        "parts": sum(len(found) - 1 for found in tables.values()),
+        "parts": len(tables["parts"]) - 1,
+        "token_parts": len(tables["tokens"]) - 1,
         "pairs": rows["pair_key"].n_unique(),
         "responses_with_tokens": responses["response_key"].n_unique(),
         "problems": [*problems, *_no_logps(rows), *_twofold(rows), *_unlike_tokens(rows, responses)],

@@ -1,5 +1,6 @@
 """Section `scoring`, and the numerics that all jobs share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,3 +33,9 @@ class Numerics:
     backend: Backend
     pack_tokens: int
     attention: Attention | None = None
+
+
+def same_stack(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two stacks (`Scorer.stack`) should score alike; on a CPU the length of packs changes no value."""
+    aside = {"pack_tokens": ""} if one.get("device", "").startswith("cpu") else {}
+    return {**one, **aside} == {**other, **aside}

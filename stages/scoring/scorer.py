@@ -19,7 +19,7 @@ from data.schema import Response
 from stages.scoring.attention.registered import NAME
 from stages.scoring.backends import ATTENTIONS, choose_backend
 from stages.scoring.bf16_products import fast_bf16_products
-from stages.scoring.config import Attention, Backend, Numerics
+from stages.scoring.config import Attention, Backend, Numerics, same_stack
 from stages.scoring.head import logits_logps, token_logps
 from stages.scoring.layout import Layout, token_multiple
 from stages.scoring.model import check_vocabulary, device_name, load_model
@@ -90,9 +90,8 @@ class Scorer:
 
     def reproduces(self, stack: Mapping[str, str]) -> bool:
         """Whether values that were scored under `stack` should come out of this scorer bit for bit."""
-        if self.attention != "packs" or self.model.device.type != "cpu":
-            return False  # promised for no GPU before it has been seen on one
-        return dict(stack) | {"pack_tokens": ""} == self.stack() | {"pack_tokens": ""}
+        # Promised for no GPU before it has been seen on one.
+        return self.attention == "packs" and self.model.device.type == "cpu" and same_stack(stack, self.stack())
 
     def shrink(self, responses: Sequence[Response]) -> bool:
         """Score in passes of half the size from now on; False where each of these responses is alone in one already."""

@@ -1,6 +1,7 @@
 """Any place for a store behaves the same: a folder, and an fsspec URL."""
 
 import os
+import time
 import uuid
 
 import pytest
@@ -54,6 +55,16 @@ def test_temporary_names_are_not_listed(storage):
     storage.write("a/one", b"")
     assert storage.names("a") == ["one"]
     assert storage.sweep("a") == []
+
+
+def test_temporary_files_of_yesterday_are_swept_where_nobody_knows_their_owners(tmp_path):
+    storage = RemoteStorage(f"local://{tmp_path}")
+    for name in ("a/.tmp-old", "a/.tmp-new", "a/one"):
+        storage.write(name, b"")
+    for name in (".tmp-old", "one"):
+        os.utime(tmp_path / "a" / name, (time.time() - 90_000,) * 2)
+    assert storage.sweep("a") == [".tmp-old"]
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {".tmp-new", "one"}
 
 
 def test_an_empty_folder_goes_with_its_last_file(tmp_path):

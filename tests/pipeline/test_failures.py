@@ -91,6 +91,17 @@ def test_a_run_folder_that_is_no_json(work):
     assert "cannot be told which run this folder holds" in message(work, "train", code=4)
 
 
+def test_what_the_chain_has_done_before_a_job_failed_is_told(work):
+    done = work.run("run")
+    (work.root / "runs" / done["run"] / "run.json").write_text("{")
+    document = work.run("run", expect=4)
+    assert [(job["job"], job["status"]) for job in document["jobs"]] == [
+        ("precompute-ref", "nothing_to_do"),
+        ("train", "failed"),
+    ]
+    assert document["status"] == "failed" and document["message"] == document["jobs"][1]["message"]
+
+
 def test_a_damaged_part_stops_training_with_its_name(work):
     work.run("precompute-ref")
     part = sorted((work.root / "store").glob("*/parts/*"))[0]

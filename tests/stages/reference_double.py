@@ -14,7 +14,7 @@ from data.storage import LocalStorage, Storage
 from data.store import ReferenceStore, StoreConfig
 from pipeline.control import ProcessControl
 from stages.job import JobReport
-from stages.precompute_ref import Precomputation, precompute_ref
+from stages.precompute_ref import Precomputation, find_work, precompute_ref
 from stages.reference import BoundReference, ReferenceConfig
 from stages.scoring.config import Numerics
 from stages.scoring.scorer import Batch
@@ -89,4 +89,4 @@ def precompute(
     settings = StoreConfig(unit_pairs=unit_pairs)
     numerics = Numerics("float32", "auto", 1, "packs")
     job = Precomputation(pairs, store, bound, numerics, settings, shard, {})
-    return precompute_ref(job, ProcessControl(quiet=True), scorer or DictionaryScorer())  # type: ignore[arg-type]
+    return precompute_ref(job, find_work(job), ProcessControl(quiet=True), scorer or DictionaryScorer())  # type: ignore[arg-type]

@@ -63,7 +63,9 @@ def test_token_ids_in_an_arrow_file_are_what_was_scored(work, scored):
 def test_sums_that_the_model_does_not_give_are_refused_unless_accepted(work, scored):
     rows = [with_sums(row, sums, shift=-0.5) for row, _, sums in scored]
     message = bring_in(work, rows, expect=4)["message"]
-    assert message.startswith(f"What is to be imported is not what {work.model} gives here: of 80 responses")
+    assert message.startswith(
+        f"What is to be imported is not what {work.model} gives here for 80 of its responses: up to"
+    )
     assert "up to 0.5 nats apart" in message and "Nothing was stored" in message and "--accept-drift" in message
     assert len(list((work.root / "store").iterdir())) == 1
     assert bring_in(work, rows, accept_drift=True)["compared"]["max_abs"] == pytest.approx(0.5, rel=1e-3)

@@ -324,6 +324,11 @@ def test_each_job_that_scores_leaves_what_it_took_and_a_later_one_says_what_was_
     assert second["seconds_saved"] == pytest.approx(40 * costs[0]["seconds"] / 40, abs=0.06)
     work.run("precompute-ref")
     assert len(store.costs()) == 2 and store.costs(last=1) == costs[1:]
+    trained = work.run("train", "train.epochs=3")
+    rate = costs[1]["seconds"] / 2  # of the last job, a response
+    assert trained["seconds_saved"] == pytest.approx(rate * 2 * trained["pairs"] * 3, abs=0.06)
+    evaluated = work.run("eval", "train.epochs=3")
+    assert evaluated["seconds_saved"] == pytest.approx(rate * 2 * evaluated["pairs"], abs=0.06)
 
 
 CPU_MESSAGE = (

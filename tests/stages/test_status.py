@@ -1,5 +1,7 @@
 """`pipeline status`: what is stored, which field differs, what it cost, what is next; it changes nothing."""
 
+import pytest
+
 from tests.tiny import example_rows, save_model, write_jsonl
 
 
@@ -36,6 +38,8 @@ def test_the_marginal_cost_of_a_night_stands_beside_that_of_all(work):
     assert (cost["jobs"], cost["pairs"], cost["last"]["pairs"]) == (2, 42, 2)
     assert cost["tokens"] == first["tokens"] + second["tokens"] and cost["last"]["tokens"] == second["tokens"]
     assert 0 < cost["last"]["seconds"] < cost["seconds"]
+    assert cost["full_pass_seconds"] == pytest.approx(cost["seconds"] / 84 * 84)  # 42 pairs of two responses each
+    assert cost["last_share"] == pytest.approx(cost["last"]["seconds"] / cost["full_pass_seconds"])
 
 
 def test_another_reference_is_named_with_the_field_that_differs(work):

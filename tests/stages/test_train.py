@@ -176,6 +176,16 @@ def test_a_second_process_does_not_train_the_same_run(work):
     assert work.run("train", "run=nightly")["status"] == "done"
 
 
+def test_a_run_that_another_process_finished_meanwhile_is_not_trained_again(work, monkeypatch):
+    work.run("precompute-ref")
+    work.run("train")
+    is_trained, first_answers = RunFolder.is_trained.fget, [False]
+    monkeypatch.setattr(
+        RunFolder, "is_trained", property(lambda run: first_answers.pop() if first_answers else is_trained(run))
+    )
+    assert work.run("train")["status"] == "nothing_to_do"
+
+
 def test_missing_reference_logps_stop_training_before_any_work(work):
     document = work.run("train", expect=4)
     assert "34 of 34 pairs have no reference log-probs" in document["message"]

@@ -62,7 +62,7 @@ def test_what_is_known_of_a_new_pair_is_read_with_its_tokens(store, pairs):
     commit(store, pairs)
     flipped = TokenPair(99, "x:99", pairs[0].rejected, pairs[0].chosen)
     todo = outstanding([*pairs, flipped], store, ALL, damaged="refuse")
-    assert [pair.row for pair in todo.missing] == [99] and todo.unknown() == []
+    assert [pair.row for pair in todo.missing] == [99] and todo.unknown == []
     expected = logps(pairs[:1])
     assert {key: value.tolist() for key, value in todo.known.items()} == {k: v.tolist() for k, v in expected.items()}
 
@@ -70,7 +70,7 @@ def test_what_is_known_of_a_new_pair_is_read_with_its_tokens(store, pairs):
 def test_responses_whose_tokens_are_not_there_are_scored_again(store, pairs):
     store.commit(pair_table(pairs, logps(pairs)), {})
     flipped = TokenPair(99, "x:99", pairs[0].rejected, pairs[0].chosen)
-    assert len(outstanding([flipped], store, ALL, damaged="refuse").unknown()) == 2
+    assert len(outstanding([flipped], store, ALL, damaged="refuse").unknown) == 2
 
 
 def test_units_end_at_prompts(pairs):

@@ -41,7 +41,7 @@ def test_a_sound_store_is_found_sound(work):
     document = work.run("verify")
     assert {each["name"] for each in document["references"]} == {"tiny-float32", "tiny-bfloat16"}
     for each in document["references"]:
-        assert (each["parts"], each["pairs"], each["responses_with_tokens"], each["problems"]) == (10, 40, 80, [])
+        assert (each["parts"], each["pairs"], each["responses_with_tokens"], each["problems"]) == (5, 40, 80, [])
 
 
 def test_an_empty_store_is_sound(work):
@@ -109,7 +109,7 @@ def test_scoring_again_finds_rows_that_another_model_made(work):
 def test_what_a_person_sees(work):
     work.run("precompute-ref")
     done = work.command("verify", "--config", str(work.config), "--rescore", "4")
-    assert "tiny-float32" in done.stdout and "40 pairs in 10 parts, tokens of 80 responses: sound" in done.stdout
+    assert "tiny-float32" in done.stdout and "40 pairs in 5 parts, tokens of 80 responses: sound" in done.stdout
     assert "4 pairs scored again: at most 0 nats apart" in done.stdout
     part = parts(work)[0]
     part.write_bytes(b"")
