@@ -1,7 +1,8 @@
-"""What the store costs at scale, each step a process of its own: `python benchmarks/store.py [--keys N] [--pairs N]`.
+"""What the store costs, each step a process of its own: `python benchmarks/store.py [--model FOLDER]`.
 
-First N synthetic keys in parts of 256: the digest check, the anti-join and the load for training. Then the real job
-over N pairs and a model of one narrow layer: the first pass, a rerun with nothing to do, a night with 1 % more.
+First a million synthetic keys in parts of 256 (`--keys`): the digest check, the anti-join and the load for training.
+Then the real job over 100,000 pairs (`--pairs`) and a model of one narrow layer: the first pass, a rerun with nothing
+to do, a night with 1 % more, the rows in another order. With a model: what of a pass over 512 pairs is not the model.
 """
 
 import argparse
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # tests/tiny.py builds the model and the rows
 IDENTITY = {"attention": "packs", "weights": ["synthetic"]}
 UNIT = 256
+OVERHEAD_PAIRS = 512
 
 
 def main() -> None:
@@ -32,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--pairs", type=int, default=100_000)
+    parser.add_argument("--model", type=Path)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -39,8 +42,9 @@ def main() -> None:
         print(json.dumps(STEPS[step](Path(folder), arguments)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        for step in STEPS:
+        for step in STEPS if arguments.model else [step for step in STEPS if step != "overhead"]:
             child = [sys.executable, __file__, "--keys", str(arguments.keys), "--pairs", str(arguments.pairs)]
+            child += ["--model", str(arguments.model)] if arguments.model else []
             done = subprocess.run([*child, "--child", step, folder], check=True, capture_output=True, text=True)
             figures = json.loads(done.stdout.splitlines()[-1])
             print(f"{step:<10}", ", ".join(f"{name} {value}" for name, value in figures.items()), flush=True)
@@ -114,11 +118,41 @@ def rerun_again(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return job(folder)
 
 
+def overhead(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All of a pass that is not the model: looking up, summing, packing, hashing, writing, syncing."""
+    from pipeline.config import load_config
+    from pipeline.control import ProcessControl
+    from pipeline.inputs import Inputs
+    from pipeline.jobs import precomputation
+    from stages.precompute_ref import find_work, precompute_ref
+    from stages.scoring.scorer import load_scorer
+    from stages.units import ALL
+
+    write_rows(folder, OVERHEAD_PAIRS)
+    control = ProcessControl(quiet=True)
+    inputs = Inputs(load_config(None, assignments(folder / "real", arguments.model, folder / "rows.jsonl")), control)
+    bound = inputs.bind()
+    work = precomputation(inputs, bound, inputs.pairs(bound.folder).all, ALL, accept_drift=False)
+    scorer = load_scorer(arguments.model, work.numerics, [])
+    started = time.perf_counter()
+    report = precompute_ref(work, find_work(work), control, scorer)
+    whole = time.perf_counter() - started
+    figures = {"pairs": report.pairs, "seconds": round(whole, 2), "of the store": round(whole - report.seconds, 3)}
+    return figures | {"share": f"{1 - report.seconds / whole:.2%}"}
+
+
+def assignments(work: Path, model: Path, rows: Path) -> list[str]:
+    """The configuration of a job."""
+    settings = {"workdir": work, "reference.model": model, "reference.dtype": "float32", "data.train": rows}
+    return [
+        f"{key}={value}" for key, value in (settings | {"data.max_length": 256, "scoring.backend": "segments"}).items()
+    ]
+
+
 def job(folder: Path) -> dict[str, Any]:
     """`pipeline precompute-ref` as a process, its wall time with start-up."""
-    settings = {"workdir": folder / "work", "reference.model": folder / "model", "reference.dtype": "float32"}
-    settings |= {"data.train": folder / "rows.jsonl", "data.max_length": 256, "scoring.backend": "segments"}
-    options = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    every = assignments(folder / "work", folder / "model", folder / "rows.jsonl")
+    options = [part for assignment in every for part in ("--set", assignment)]
     command = [sys.executable, "-m", "pipeline", "precompute-ref", *options, "--json", "--quiet"]
     started = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
@@ -166,6 +200,7 @@ STEPS = {
     "rerun": rerun,
     "night": night,
     "reorder": rerun_again,
+    "overhead": overhead,
 }
 
 if __name__ == "__main__":

@@ -107,8 +107,7 @@ def _compare(inputs: Inputs, bound: BoundReference, imported: list[ImportedPair]
     assert bound.folder is not None
     scorer = load_scorer(bound.folder, inputs.numerics(bound), [response for response, _ in stored.values()])
     figures = compare(scorer, list(stored.values()))
-    n = len(stored)
-    finding = f"What is to be imported is not what {bound.model} gives here for {n} of its responses"
+    finding = f"What is to be imported is not what {bound.model} gives here for {len(stored)} of its responses"
     advice = (
         "Nothing was stored. Check reference.model, reference.dtype, the chat template and data.max_length, or run the "
         "same command with --accept-drift."
