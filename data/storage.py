@@ -6,17 +6,17 @@ Names are relative to the root, with forward slashes. A file appears under its n
 import errno
 import os
 import posixpath
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
-from data.durable import TEMPORARY_PREFIX, fsync_folder, sweep_temporaries, write_bytes, writing_to
+from data.durable import ABANDONED_SECONDS, TEMPORARY_PREFIX, fsync_folder, sweep_temporaries, write_bytes, writing_to
 from data.errors import ConfigError, EnvironmentProblem, one_line
 
-_ABANDONED_AFTER = timedelta(days=1)  # a temporary file
 # Writing an object under its name is atomic there; elsewhere a file is written beside its name and then renamed.
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss", "memory"}
 
@@ -220,7 +220,7 @@ class RemoteStorage:
                 changed: datetime = self._fs.modified(path)
         except (FileNotFoundError, EnvironmentProblem):  # not every protocol tells
             return False
-        return datetime.now(UTC) - changed.astimezone(UTC) > _ABANDONED_AFTER
+        return time.time() - changed.timestamp() > ABANDONED_SECONDS
 
     def _files(self, folder: str) -> list[str]:
         return [name for name, kind in self._list(folder) if kind == "file"]

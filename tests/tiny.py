@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 ROOT = Path(__file__).resolve().parent.parent
 
 CHATML = (
@@ -119,6 +121,13 @@ class Work:
             document = run_job_document(job, settings)
         assert document["exit_code"] == expect, document
         return document
+
+    def stored_rows(self, reference_id: str = "*") -> pl.DataFrame:
+        """The rows of all parts as the files have them, in the order of pair keys."""
+        parts = sorted((self.root / "store").glob(f"{reference_id}/parts/*.parquet"))
+        frames = [pl.read_parquet(part) for part in parts]  # a torn one would not be read
+        empty = pl.DataFrame({"pair_key": []}, schema={"pair_key": pl.String})
+        return pl.concat(frames).sort("pair_key") if frames else empty
 
     def command(self, *arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
         """Run `python -m pipeline` (or other code, given as `module`) as a process of its own."""

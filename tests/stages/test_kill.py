@@ -9,20 +9,11 @@ import sys
 import threading
 import time
 
-import polars as pl
 import pytest
 
 from tests.tiny import ROOT, Work, example_rows, write_jsonl
 
 PAIRS = 240
-
-
-def stored(work: Work) -> pl.DataFrame:
-    parts = sorted((work.root / "store").glob("*/parts/*.parquet"))
-    frames = [pl.read_parquet(part) for part in parts]  # a torn one would not be read
-    return (
-        pl.concat(frames).sort("pair_key") if frames else pl.DataFrame({"pair_key": []}, schema={"pair_key": pl.String})
-    )
 
 
 def parts(work: Work) -> set[str]:
@@ -55,7 +46,7 @@ def test_killed_again_and_again_it_ends_with_the_rows_of_one_that_never_died(mak
     command += ["--set", "store.unit_pairs=2"]
     died = finished = 0
     while died < kills:
-        before = stored(work)
+        before = work.stored_rows()
         if before.height == PAIRS:  # begin anew: more kills are wanted
             finished += 1
             for path in (work.root / "store").rglob("*.parquet"):
@@ -64,10 +55,10 @@ def test_killed_again_and_again_it_ends_with_the_rows_of_one_that_never_died(mak
         code = run_and_kill(command, before.height, chance.uniform(0.3, 2.0))
         died += code == -signal.SIGKILL
         assert code in (0, -signal.SIGKILL)
-        assert before.join(stored(work), on="pair_key", how="anti").height == 0
+        assert before.join(work.stored_rows(), on="pair_key", how="anti").height == 0
         assert parts(work) <= parts(golden)
     assert work.run("precompute-ref", "store.unit_pairs=2")["exit_code"] == 0
-    assert stored(work).equals(stored(golden)) and parts(work) == parts(golden)
+    assert work.stored_rows().equals(golden.stored_rows()) and parts(work) == parts(golden)
     with capsys.disabled():
         if kills > 10:
             print(f"\n{died} kills, {finished + 1} times complete, {PAIRS} pairs each: every part as it should be")  # noqa: T201

@@ -12,10 +12,6 @@ import pytest
 from tests.tiny import ROOT, example_rows, write_jsonl
 
 
-def stored_rows(work, reference_id="*"):
-    return pl.concat([pl.read_parquet(part) for part in (work.root / "store").glob(f"{reference_id}/parts/*")])
-
-
 def test_another_learning_rate_scores_nothing(work):
     """There: with its default settings, a change of the learning rate alone scores the whole reference again."""
     work.run("precompute-ref", "train.learning_rate=1e-6")
@@ -33,9 +29,9 @@ def test_a_shorter_max_length_is_never_served_the_old_sums(work, make_work, max_
     golden = fresh.run("precompute-ref", setting)
     assert 0 < document["pairs_scored"] < golden["pairs_scored"] == 40
     assert document["coverage"]["truncated"] == document["pairs_scored"]
-    whole = stored_rows(fresh)
+    whole = fresh.stored_rows()
     assert (
-        stored_rows(work).join(whole.select("pair_key"), on="pair_key").sort("pair_key").equals(whole.sort("pair_key"))
+        work.stored_rows().join(whole.select("pair_key"), on="pair_key").sort("pair_key").equals(whole.sort("pair_key"))
     )
 
 
@@ -43,7 +39,7 @@ def test_another_compute_dtype_is_never_served_the_old_values(work):
     """There: switching autocast on serves the values that were made without it."""
     first, second = (work.run("precompute-ref", f"reference.dtype={dtype}") for dtype in ("float32", "bfloat16"))
     assert second["pairs_scored"] == 40
-    values = [stored_rows(work, document["reference_id"]).sort("pair_key") for document in (first, second)]
+    values = [work.stored_rows(document["reference_id"]).sort("pair_key") for document in (first, second)]
     assert not values[0]["ref_chosen_logps"].equals(values[1]["ref_chosen_logps"])
 
 
@@ -64,7 +60,7 @@ def test_two_processes_at_once_finish_the_same_work(work):
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
     ]
     assert [json.loads(process.communicate(timeout=120)[0])["exit_code"] for process in both] == [0, 0]
-    assert stored_rows(work)["pair_key"].n_unique() == 40
+    assert work.stored_rows()["pair_key"].n_unique() == 40
     assert work.run("verify")["exit_code"] == 0
 
 
