@@ -1,6 +1,6 @@
-"""Brings a source row into its one normal form, or says why it cannot be used.
+"""Brings a row of `prompt`, `chosen` and `rejected` into normal form, or says why it cannot be used.
 
-Accepted: `prompt`, `chosen` and `rejected`, each as text or as a list of messages `{role, content}`.
+Each of the three is text or a list of messages `{role, content}`; forms.py makes these of whatever a source has.
 """
 
 from typing import Literal, get_args
@@ -15,7 +15,10 @@ Reason = Literal[
     "empty_prompt",
     "prompt_ends_with_assistant",
     "empty_completion",
+    "no_assistant_turn",
     "not_one_assistant_turn",
+    "prompt_mismatch",
+    "no_preference",
     "identical_completions",
     # decided once the row is in tokens (tokenization.py)
     "template_failed",

@@ -2,24 +2,25 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain, count
-from typing import Annotated, Any
+from itertools import chain, count, islice
+from typing import Annotated, Any, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from data.canonical import BadRow, canonical_pair
 from data.errors import DataError
+from data.forms import DEFAULT_RULE, SAMPLE, candidates, tell_form
 from data.schema import PreferencePair, Rejection, SourceRow, TokenPair
 from data.settings import Settings
-from data.sources import Source, read_rows
+from data.sources import Column, Source, read_rows
 from data.splits import Split, normalised, split_of
 from data.tokenization import PairTokenizer
 
 logger = logging.getLogger(__name__)
 
-PREPARATION_VERSION = 1  # raised by hand when the same sources would give other pairs
+PREPARATION_VERSION = 2  # raised by hand when the same sources would give other pairs
 FEW_BAD_ROWS = 5  # `max_bad` is a share, and a share says nothing about a handful of rows
 SHOWN_REJECTS = 5
 
@@ -65,9 +66,12 @@ class DataConfig(Settings):
 
 @dataclass
 class Coverage:
-    """What became of every row: read = used + rejected."""
+    """What became of every pair: read = used + rejected."""
 
+    rows: int = 0
+    """Rows of the sources."""
     read: int = 0
+    """Pairs in them: as many as its rule makes of a row of rated answers, otherwise one a row."""
     used: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     truncated: int = 0
@@ -110,8 +114,8 @@ def prepare(config: DataConfig, tokenizer: PairTokenizer, advance: Callable[[int
     coverage = Coverage()
     numbers = count()
     for sources, held_out in ((config.train, False), (config.eval or [], True)):
-        rows = _numbered_rows(sources, numbers, advance)
-        for pair, outcome in tokenizer.tokenize(_canonical_pairs(rows, rejections)):
+        pairs = (_canonical_pairs(source, numbers, advance, rejections, coverage) for source in sources)
+        for pair, outcome in tokenizer.tokenize(chain.from_iterable(pairs)):
             if isinstance(outcome, Rejection):
                 rejections.append(outcome)
                 continue
@@ -155,22 +159,47 @@ def check_usable(prepared: PreparedPairs, max_bad: float) -> None:
         logger.warning("%d held-out pairs share their first user turn with training pairs", coverage.overlap)
 
 
-def _numbered_rows(
-    sources: Iterable[Source], numbers: Iterator[int], advance: Callable[[int], None]
-) -> Iterator[SourceRow]:
-    """The rows of all sources, numbered through."""
-    for row in chain.from_iterable(read_rows(source) for source in sources):
+def _canonical_pairs(
+    source: Source,
+    numbers: Iterator[int],
+    advance: Callable[[int], None],
+    rejections: list[Rejection],
+    coverage: Coverage,
+) -> Iterator[PreferencePair]:
+    """The pairs of a source that have a normal form, numbered through; the others are added to `rejections`."""
+    rows = _named_columns(read_rows(source), source.columns)
+    first = list(islice(rows, SAMPLE))
+    form = tell_form(source.name, first)
+    if source.pairs is not None and not form.rated:
+        raise DataError(
+            f"pairs: {source.pairs} has no effect on {source.name}, whose rows are of the form `{form.name}` and not "
+            "rated answers. Remove it."
+        )
+    logger.info("%s is read as: %s (%s)", source.name, form.name, form.columns)
+    for row in chain(first, rows):
         advance(1)
-        yield replace(row, number=next(numbers))
+        coverage.rows += 1
+        for candidate, problem in candidates(row, form, source.pairs or DEFAULT_RULE):
+            number = next(numbers)
+            try:
+                if problem is not None:
+                    raise problem
+                yield canonical_pair(replace(candidate, number=number))
+            except BadRow as bad:
+                rejections.append(bad.rejection(number, candidate.location))
 
 
-def _canonical_pairs(rows: Iterable[SourceRow], rejections: list[Rejection]) -> Iterator[PreferencePair]:
-    """The rows that have a normal form; the others are added to `rejections`."""
+def _named_columns(rows: Iterable[SourceRow], columns: Mapping[Column, str]) -> Iterator[SourceRow]:
+    """The rows with their columns as forms know them."""
     for row in rows:
-        try:
-            yield canonical_pair(row)
-        except BadRow as bad:
-            rejections.append(bad.rejection(row.number, row.location))
+        if columns and isinstance(row.content, dict):
+            named = {name: row.content[column] for name, column in columns.items() if column in row.content}
+            others = {
+                name: row.content[name] for name in get_args(Column) if name in row.content and name not in columns
+            }
+            yield replace(row, content=named | others)
+        else:
+            yield row
 
 
 def _account(coverage: Coverage, splits: dict[Split, list[TokenPair]], rejections: list[Rejection]) -> None:

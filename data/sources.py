@@ -11,14 +11,15 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from data.errors import DataError, one_line
 from data.identity import file_digest
+from data.rankings import Rule
 from data.schema import SourceRow
 from data.settings import Settings
 
@@ -27,6 +28,7 @@ JSON = (".json", ".json.gz")
 PARQUET = (".parquet",)
 ARROW = (".arrow",)  # the cache of the library `datasets`
 FILES = JSON_LINES + JSON + PARQUET + ARROW
+Column = Literal["prompt", "chosen", "rejected", "answers", "system"]
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -37,6 +39,10 @@ class Source(Settings):
     """A file (.jsonl, .json, either with .gz, .parquet or .arrow) or the id of a data set on the Hub."""
     split: str | None = None
     """Split of a Hub data set; none: `train`. Files have no splits."""
+    columns: dict[Column, str] = Field(default_factory=dict)
+    """Which column is the prompt, which is chosen: `{prompt: query, chosen: better}`; the others keep their names."""
+    pairs: Rule | None = None
+    """Which pairs to make of rated answers: `best-worst` (the default), `adjacent` or `all`."""
 
     @model_validator(mode="before")
     @classmethod

@@ -43,8 +43,9 @@ def tokenizer_with(tokenizer: Any) -> Callable[..., Any]:
 def prepare_rows(rows_file: Callable[..., Path], tokenizer: Any) -> Callable[..., PreparedPairs]:
     """The data step over these rows, with everything in `train` unless the configuration says otherwise."""
 
-    def run(*rows: Any, using: Any = None, **config: Any) -> PreparedPairs:
-        settings = DataConfig(**{"train": str(rows_file(*rows)), "eval_fraction": 0, "max_length": 128} | config)
+    def run(*rows: Any, using: Any = None, source: dict[str, Any] | None = None, **config: Any) -> PreparedPairs:
+        train = {"path": str(rows_file(*rows))} | (source or {})
+        settings = DataConfig(**{"train": train, "eval_fraction": 0, "max_length": 128} | config)
         using = using or tokenizer
         pair_tokenizer = PairTokenizer(using, end_ids(using, None), settings.max_length)
         return prepare(settings, pair_tokenizer, lambda _: None)

@@ -124,7 +124,11 @@ def test_rejects_can_be_read_by_anything(folder, prepared):
 
 
 def test_reject_of_any_row_can_be_written(tmp_path, prepare_rows, tokenizer):
-    PairsFolder(tmp_path / "pairs").write(prepare_rows({"\ud800": "half a character"}), ORIGIN, tokenizer)
+    PairsFolder(tmp_path / "pairs").write(
+        prepare_rows({"prompt": "Why?", "chosen": "a", "rejected": "b"}, {"\ud800": "half a character"}),
+        ORIGIN,
+        tokenizer,
+    )
 
 
 def test_tokenizer_travels_with_the_pairs(folder, tmp_path, tokenizer):

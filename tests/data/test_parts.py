@@ -1,7 +1,10 @@
 """A part is believed only whole, under its own name, for its own reference."""
 
+import hashlib
+
 import pytest
 
+from data.parquet import parquet_bytes
 from data.parts import PAIR_SCHEMA, DamagedPart, open_part, pack_part
 from tests.data.test_store import REFERENCE, STACK, table
 
@@ -43,3 +46,11 @@ def test_the_rows_are_cast_to_the_schema_and_nothing_else_is_kept(part):
     name, content = pack_part(table(1).append_column("more", [[1]]), PAIR_SCHEMA, REFERENCE, STACK)
     assert (name, content) == pack_part(table(1), PAIR_SCHEMA, REFERENCE, STACK)
     assert opened(*part).table.schema.equals(PAIR_SCHEMA)
+
+
+@pytest.mark.parametrize("version", ["", "two", "-1"])
+def test_a_part_without_a_schema_version_is_damaged(version):
+    metadata = {"reference_id": REFERENCE} | ({"schema_version": version} if version else {})
+    content = parquet_bytes(table(1).replace_schema_metadata(metadata))
+    with pytest.raises(DamagedPart, match="The part here names no schema version"):
+        opened(f"{hashlib.sha256(content).hexdigest()}.parquet", content)

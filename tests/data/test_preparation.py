@@ -44,7 +44,9 @@ def answers(n, prompt="Question {}: why?"):
 
 
 def test_every_reason_is_reached_and_names_its_line(prepare_rows, tokenizer_with):
-    assert {*BAD, "seam_inside_a_token"} == set(REASONS)  # that one needs a tokenizer of its own: test_tokenization.py
+    of_forms = {"no_assistant_turn", "prompt_mismatch", "no_preference"}  # test_forms.py
+    of_a_tokenizer = {"seam_inside_a_token"}  # test_tokenization.py
+    assert {*BAD} | of_forms | of_a_tokenizer == set(REASONS)
     prepared = prepare_rows(GOOD, *BAD.values(), GOOD, using=tokenizer_with(TEMPLATE))
     found = [(r.row, r.location.rpartition("/")[2], r.reason) for r in prepared.rejections]
     assert found == [(i, f"rows.jsonl:{i + 1}", reason) for i, reason in enumerate(BAD, start=1)]
@@ -221,3 +223,40 @@ def test_a_tenth_is_held_out_unless_something_else_is_said():
     assert DataConfig(train="t.jsonl").held_out_fraction == 0.1
     assert DataConfig(train="t.jsonl", eval_fraction=0).held_out_fraction == 0
     assert DataConfig(train="t.jsonl", eval="e.jsonl").held_out_fraction == 0
+
+
+def test_rows_of_rated_answers_are_counted_by_pair(prepare_rows):
+    answers = [{"text": "Because.", "rank": 1}, {"text": "Nobody knows.", "rank": 2}, {"text": "", "rank": 3}]
+    rows = [{"prompt": f"Question {i}?", "answers": answers} for i in range(3)]
+    prepared = prepare_rows(*rows, {"prompt": "?", "answers": answers[:1]}, source={"pairs": "all"})
+    coverage = prepared.coverage
+    assert (coverage.rows, coverage.read, coverage.used) == (4, 10, 3)
+    assert coverage.rejected == {"empty_completion": 6, "no_preference": 1}
+    numbers = [pair.row for pair in prepared.all] + [rejection.row for rejection in prepared.rejections]
+    assert sorted(numbers) == list(range(10))
+    assert [rejection.location.rpartition("/")[2] for rejection in prepared.rejections[-3:]] == [
+        "rows.jsonl:3#2",
+        "rows.jsonl:3#3",
+        "rows.jsonl:4",
+    ]
+
+
+def test_columns_are_given_their_meaning(prepare_rows):
+    rows = [{"q": f"Question {i}?", "prompt": "not this", "good": "Because.", "rejected": "So."} for i in range(3)]
+    prepared = prepare_rows(
+        *rows, {"prompt": "no q", "good": "a", "rejected": "b"}, source={"columns": {"prompt": "q", "chosen": "good"}}
+    )
+    assert prepared.coverage.used == 3 and prepared.coverage.rejected == {"missing_field": 1}
+
+
+def test_a_rule_for_pairs_of_rows_that_are_pairs_is_refused(prepare_rows):
+    with pytest.raises(
+        DataError, match=r"pairs: all has no effect on .*rows.jsonl, whose rows are of the form `prompt and"
+    ):
+        prepare_rows(GOOD, source={"pairs": "all"})
+
+
+def test_the_form_is_told(prepare_rows, caplog):
+    with caplog.at_level(logging.INFO):
+        prepare_rows(GOOD)
+    assert "rows.jsonl is read as: prompt and replies (prompt, chosen, rejected" in caplog.text

@@ -316,6 +316,16 @@ def test_the_tokens_of_responses_come_back_exactly(store):
     assert store.token_logps([], damaged="refuse") == {}
 
 
+def test_of_two_values_for_one_response_the_smallest_part_name_wins(store):
+    by_name = {}
+    for value in (-1.0, -2.0, -3.0, -4.0):
+        before = {path.name for path in root(store).glob("*/tokens/*")}
+        store.commit(table(1), STACK, responses(a=[value]))
+        (name,) = {path.name for path in root(store).glob("*/tokens/*")} - before
+        by_name[name] = value
+    assert store.token_logps(["a"], damaged="refuse")["a"].tolist() == [by_name[min(by_name)]]
+
+
 def test_a_damaged_part_of_tokens_is_not_believed(store):
     store.commit(table(1), STACK, responses(a=[-1.0]))
     part = next((root(store) / REFERENCE / "tokens").iterdir())

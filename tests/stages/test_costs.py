@@ -25,3 +25,13 @@ def test_each_job_that_scores_leaves_what_it_took_and_a_later_one_says_what_was_
     assert trained["seconds_saved"] == pytest.approx(rate * 2 * trained["pairs"] * 3, abs=0.06)
     evaluated = work.run("eval", "train.epochs=3")
     assert evaluated["seconds_saved"] == pytest.approx(rate * 2 * evaluated["pairs"], abs=0.06)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "7"])
+def test_an_account_that_cannot_be_read_is_passed_over(work, caplog, content):
+    first = work.run("precompute-ref")
+    store = ReferenceStore(LocalStorage(work.root / "store"), first["reference_id"])
+    (work.root / "store" / first["reference_id"] / "costs" / "20990101T000000.000000Z-0.json").write_text(content)
+    with caplog.at_level("WARNING"):
+        assert [cost["pairs"] for cost in store.costs()] == [40]
+    assert "cannot be read and is passed over" in caplog.text

@@ -43,10 +43,11 @@ def test_a_stop_after_any_operation_leaves_nothing_partial_and_costs_no_finished
             precompute(PAIRS, store)
         left = store.rows()  # refuses a part that is not whole
         assert expected.join(left, on="pair_key", how="semi").equals(rows(store))
+        finished = {*left["chosen_key"], *left["rejected_key"]}
+        assert store.token_logps(finished, damaged="refuse").keys() == finished
         scorer = DictionaryScorer()
         report = precompute(PAIRS, store, scorer)
         assert report.pairs_stored_before == left.height
-        finished = {*left["chosen_key"], *left["rejected_key"]}
         assert finished & set(scorer.scored) == set() and len(scorer.scored) == len(set(scorer.scored))
         assert rows(store).equals(expected)
         assert store.part_names() == whole.part_names()
