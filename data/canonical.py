@@ -3,7 +3,7 @@
 Each of the three is text or a list of messages `{role, content}`; forms.py makes these of whatever a source has.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 from data.schema import Message, PreferencePair, Rejection, SourceRow
 
@@ -28,7 +28,27 @@ Reason = Literal[
     "prompt_too_long",
     "identical_after_truncation",
 ]
-REASONS: tuple[str, ...] = get_args(Reason)
+REASONS: dict[Reason, str] = {
+    "unreadable_row": "a line that is no JSON",
+    "missing_field": "a column of the form is not there",
+    "wrong_type": "null, a number, half a character, NUL, or a value of another kind than in other rows",
+    "unknown_role": "a message of a role other than system, user, assistant and tool",
+    "empty_prompt": "a prompt without text",
+    "prompt_ends_with_assistant": "the last message of the prompt is the assistant's",
+    "empty_completion": "a completion without text",
+    "no_assistant_turn": "a conversation or transcript that does not end with the assistant's turn",
+    "not_one_assistant_turn": "a completion of several messages, or not the assistant's",
+    "prompt_mismatch": "chosen and rejected answer different prompts",
+    "no_preference": "rated answers of which none is better than another",
+    "identical_completions": "chosen and rejected are the same",
+    "template_failed": "the chat template refused the row",
+    "special_tokens_in_text": "a text that holds a special token of the model",
+    "prompt_not_a_prefix": "rendered alone, the prompt is not what the rendered conversation opens with",
+    "seam_inside_a_token": "a token straddles prompt and response, and apart the text changes",
+    "prompt_too_long": "the prompt alone reaches max_length",
+    "identical_after_truncation": "both completions are the same once they are cut to max_length",
+}
+"""What each means."""
 
 _FIELDS = ("prompt", "chosen", "rejected")
 _ROLES = ("system", "user", "assistant", "tool")

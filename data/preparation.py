@@ -70,6 +70,8 @@ class Coverage:
 
     rows: int = 0
     """Rows of the sources."""
+    forms: dict[str, str] = field(default_factory=dict)
+    """How each source was read."""
     read: int = 0
     """Pairs in them: as many as its rule makes of a row of rated answers, otherwise one a row."""
     used: int = 0
@@ -176,6 +178,7 @@ def _canonical_pairs(
             "rated answers. Remove it."
         )
     logger.info("%s is read as: %s (%s)", source.name, form.name, form.columns)
+    coverage.forms[source.name] = form.name
     for row in chain(first, rows):
         advance(1)
         coverage.rows += 1

@@ -1,4 +1,4 @@
-"""Writes docs/cli.md and docs/configuration.md from the code: `python docs/generate.py`. A test keeps them in step."""
+"""Writes docs/cli.md, configuration.md and data.md from the code: `python docs/generate.py`. A test compares."""
 
 from pathlib import Path
 from typing import Any
@@ -8,17 +8,48 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from data.canonical import REASONS
+from data.forms import FORMS
+from data.sources import Source
 from pipeline.cli import app
 from pipeline.config import PipelineConfig
 
 DOCS = Path(__file__).resolve().parent
 WIDTH = 100  # of the help texts, wherever they are made
+DATA_PAGE = """# Preference data
+
+Made by `python docs/generate.py` from the code that reads them.
+
+A source has one form, told by its first rows and named in the log; `pipeline validate` shows a pair of it as the model
+reads it. Where rows can be read in two ways, or in none, the job says so and stops.
+
+| form | columns | seen in |
+|---|---|---|
+{forms}
+
+## A source
+
+A name, or a mapping of these keys:
+
+| key | default | meaning |
+|---|---|---|
+{keys}
+
+## Why a pair is rejected
+
+Each is counted, shown with its line, and kept in `pairs/rejects.parquet`.
+
+| reason | |
+|---|---|
+{reasons}
+"""
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write all pages."""
     (DOCS / "cli.md").write_text(cli_page())
     (DOCS / "configuration.md").write_text(configuration_page())
+    (DOCS / "data.md").write_text(data_page())
 
 
 def cli_page() -> str:
@@ -36,6 +67,15 @@ def configuration_page() -> str:
     lines += ["| key | default | meaning |", "|---|---|---|"]
     lines += [f"| `{key}` | {default} | {meaning} |" for key, default, meaning in _rows(PipelineConfig, "")]
     return "\n".join(lines) + "\n"
+
+
+def data_page() -> str:
+    """The forms of data that are told by themselves, what a source may say, and why a row is rejected."""
+    return DATA_PAGE.format(
+        forms="\n".join(f"| {form.name} | {form.columns} | {form.seen_in} |" for form in FORMS),
+        keys="\n".join(f"| `{key}` | {default} | {meaning} |" for key, default, meaning in _rows(Source, "")),
+        reasons="\n".join(f"| `{reason}` | {meaning} |" for reason, meaning in REASONS.items()),
+    )
 
 
 def _help(command: Any, name: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from data.errors import EnvironmentProblem, Interrupted, PipelineError, one_line, out_of_memory
 from pipeline.config import load_config
-from pipeline.console import error_line, set_up_logging
+from pipeline.console import error_line, printable, set_up_logging
 from pipeline.control import ProcessControl
 from pipeline.inputs import Inputs
 from pipeline.jobs import CHAIN, JOBS
@@ -43,7 +43,7 @@ def run_command(job: str, options: Options) -> int:
     if options.json:
         print(json.dumps(document, ensure_ascii=True, allow_nan=False))  # noqa: T201
     elif not options.quiet and (text := summary(document)):
-        print(text)  # noqa: T201
+        print(printable(text))  # noqa: T201
     if document["message"] is not None:
         error_line(document["message"])
     return int(document["exit_code"])

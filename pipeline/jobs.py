@@ -6,7 +6,9 @@ from typing import Any
 
 from data.errors import ConfigError, GateError, StoreError
 from data.field_diff import field_diff
+from data.marked_text import marked_pair
 from data.schema import TokenPair
+from data.tokenization import load_tokenizer
 from pipeline.exchange_jobs import run_export, run_import
 from pipeline.inputs import Inputs
 from pipeline.store_jobs import run_gc, run_status, run_verify
@@ -33,6 +35,8 @@ def run_validate(inputs: Inputs) -> JobReport:
     report = JobReport("validate", pairs=prepared.coverage.used)
     report.outputs = {"prepared": str(inputs.workspace.pairs.path), "rejects": str(inputs.workspace.pairs.rejects)}
     report.details = {"coverage": prepared.coverage.document()}
+    if prepared.all:
+        report.details["example"] = marked_pair(prepared.all[0], load_tokenizer(inputs.workspace.pairs.tokenizer))
     return report
 
 

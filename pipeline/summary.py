@@ -9,6 +9,7 @@ _METRIC_ROWS = (
 )
 
 
+_END = 300  # characters of a text that are shown at either end
 _FINDINGS = {"eval": "metrics", "verify": "references", "run": "jobs"}
 """What these jobs have to show although their exit code is not 0."""
 
@@ -22,7 +23,7 @@ def summary(document: dict[str, Any]) -> str:
     if document["job"] == "eval" and "metrics" in document:
         return _evaluation(document)
     if document["job"] == "validate":
-        return _coverage(document["coverage"])
+        return _coverage(document["coverage"]) + _example(document.get("example"))
     if document["job"] == "export":
         return "\n".join(f"{split}: {path}" for split, path in document["outputs"].items())
     if document["job"] in _STORE:
@@ -117,12 +118,32 @@ def _plan(document: dict[str, Any]) -> str:
 
 
 def _coverage(coverage: dict[str, Any]) -> str:
-    lines = [f"read {coverage['read']} rows, used {coverage['used']}, rejected {sum(coverage['rejected'].values())}"]
+    lines = [f"{source}: read as {form}" for source, form in coverage["forms"].items()]
+    pairs = f" ({coverage['read']} pairs)" if coverage["read"] != coverage["rows"] else ""
+    lines.append(
+        f"read {coverage['rows']} rows{pairs}, used {coverage['used']}, rejected {sum(coverage['rejected'].values())}"
+    )
     lines += [f"  {n:>6} {reason}" for reason, n in coverage["rejected"].items()]
     lines.append("splits: " + ", ".join(f"{n} {split}" for split, n in coverage["splits"].items()))
     if coverage["truncated"]:
         lines.append(f"{coverage['truncated']} pairs truncated, by {coverage['truncated_tokens']} tokens")
     return "\n".join(lines)
+
+
+def _example(example: dict[str, str] | None) -> str:
+    """A pair as a model reads it."""
+    if example is None:
+        return ""
+    parts = [f"--- {part}\n{_shortened(example[part])}" for part in ("prompt", "chosen", "rejected")]
+    return "\n".join(
+        ["", f"as the model reads {example['location']}, with what is scored between \u27e6 and \u27e7:", *parts]
+    )
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= 2 * _END:
+        return text
+    return f"{text[:_END]} ... ({len(text) - 2 * _END} characters) ... {text[-_END:]}"
 
 
 def _evaluation(document: dict[str, Any]) -> str:

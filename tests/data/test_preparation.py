@@ -3,11 +3,12 @@
 import json
 import logging
 import random
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
-from data.canonical import REASONS
+from data.canonical import REASONS, Reason
 from data.errors import DataError
 from data.preparation import DataConfig, check_usable, prepare
 from data.schema import Rejection
@@ -46,7 +47,7 @@ def answers(n, prompt="Question {}: why?"):
 def test_every_reason_is_reached_and_names_its_line(prepare_rows, tokenizer_with):
     of_forms = {"no_assistant_turn", "prompt_mismatch", "no_preference"}  # test_forms.py
     of_a_tokenizer = {"seam_inside_a_token"}  # test_tokenization.py
-    assert {*BAD} | of_forms | of_a_tokenizer == set(REASONS)
+    assert {*BAD} | of_forms | of_a_tokenizer == set(REASONS) == set(get_args(Reason))
     prepared = prepare_rows(GOOD, *BAD.values(), GOOD, using=tokenizer_with(TEMPLATE))
     found = [(r.row, r.location.rpartition("/")[2], r.reason) for r in prepared.rejections]
     assert found == [(i, f"rows.jsonl:{i + 1}", reason) for i, reason in enumerate(BAD, start=1)]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.tiny import ROOT
+from tests.tiny import ROOT, write_jsonl
 
 BLOCK_TORCH = "import sys; sys.modules['torch'] = None; from pipeline.__main__ import main; main()"
 
@@ -89,6 +89,24 @@ def test_validate_counts_every_row_and_loads_no_model(work):
     assert (
         f"{work.data}:41 unreadable_row" in process.stderr and f"{work.data}:42 identical_completions" in process.stderr
     )
+
+
+def test_validate_shows_how_the_rows_are_read_and_a_pair_as_the_model_reads_it(work):
+    lines = work.command("validate", "-c", str(work.config)).stdout.splitlines()
+    assert lines[0] == f"{work.data}: read as prompt and replies"
+    assert lines[1] == "read 40 rows, used 40, rejected 0"
+    at = lines.index("--- prompt")
+    assert lines[at - 1].startswith(f"as the model reads {work.data}:") and "<|im_start|>user" in lines[at + 1]
+    assert lines[lines.index("--- chosen") + 1].startswith("\u27e6It jumps") and lines[-1].endswith("<|im_end|>\u27e7")
+
+
+def test_hostile_text_in_the_example_does_nothing_to_a_terminal(work):
+    write_jsonl(work.data, [{"prompt": "\x1b[2J\n::error::", "chosen": "a" * 5000, "rejected": "\u202eb"}])
+    settings = ["--set", "data.eval_fraction=0", "--set", "data.max_length=9000"]
+    shown = work.command("validate", "-c", str(work.config), *settings)
+    assert shown.returncode == 0
+    assert "\x1b" not in shown.stdout and "\u202e" not in shown.stdout and "\n::error" not in shown.stdout
+    assert " characters) ... " in shown.stdout and len(shown.stdout) < 4000
 
 
 def test_rejected_rows_lie_in_rejects_parquet_even_where_the_data_are_refused(work):

@@ -96,3 +96,12 @@ def test_a_server_that_does_not_answer_is_named(work, url, monkeypatch):
     s3fs.S3FileSystem.clear_instance_cache()
     message = work.run("precompute-ref", url, expect=6)["message"]
     assert "cannot be used: EndpointConnectionError" in message
+
+
+def test_what_another_machine_wrote_is_seen_at_once(s3_bucket):
+    storage = open_storage(f"{s3_bucket}/store")
+    storage.write("a/one", b"")
+    assert storage.names("a") == ["one"]
+    other = s3fs.S3FileSystem(skip_instance_cache=True)
+    other.pipe_file(f"{s3_bucket.removeprefix('s3://')}/store/a/two", b"")
+    assert storage.names("a") == ["one", "two"]

@@ -1,0 +1,35 @@
+"""Tokens as text again, with what is scored visibly marked: what a person checks a data set by."""
+
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from data.schema import Response, TokenPair
+
+OPEN, CLOSE = "\u27e6", "\u27e7"
+
+
+def marked_pair(pair: TokenPair, tokenizer: Any) -> dict[str, Any]:
+    """The prompt and both responses as the model reads them, and where the pair stands."""
+    return {
+        "location": pair.location,
+        "prompt": _text(tokenizer, pair.chosen.prompt_ids),
+        "chosen": marked(pair.chosen, tokenizer),
+        "rejected": marked(pair.rejected, tokenizer),
+    }
+
+
+def marked(response: Response, tokenizer: Any) -> str:
+    """The response's text, what is scored of it between \u27e6 and \u27e7."""
+    places = range(len(response.ids))
+    runs = [(scored, list(run)) for scored, run in groupby(places, key=lambda place: bool(response.mask[place]))]
+    texts = [(scored, _text(tokenizer, response.ids[run])) for scored, run in runs]
+    return "".join(f"{OPEN}{text}{CLOSE}" if scored else text for scored, text in texts)
+
+
+def _text(tokenizer: Any, ids: Any) -> str:
+    text: str = tokenizer.decode(
+        np.asarray(ids).tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    return text
