@@ -385,7 +385,9 @@ def test_what_killed_writers_left_is_swept_and_what_others_write_is_not(store):
     subprocess.run([sys.executable, "-c", script, path, ROOT], check=True)
     living = temporary_beside(path)
     living.touch()
-    old, young = path.parent / ".tmp-elsewhere-1-a", path.parent / ".tmp-elsewhere-1-b"
+    dead = subprocess.Popen(["true"])
+    dead.wait()  # its number says nothing of another machine's processes
+    old, young = (path.parent / f".tmp-elsewhere-{dead.pid}-{which}" for which in "ab")
     for temporary, age in ((old, 25), (young, 23)):
         temporary.touch()
         os.utime(temporary, (time.time() - age * 3600,) * 2)

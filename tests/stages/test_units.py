@@ -82,6 +82,13 @@ def test_units_end_at_prompts(pairs):
     assert [pair for unit in units for pair in unit] == twice
 
 
+def test_units_do_not_depend_on_the_order_of_rows(store, pairs):
+    """Also where pairs share a prompt."""
+    twice = [*pairs, *(TokenPair(p.row, p.location, p.rejected, p.chosen) for p in pairs)]
+    orders = [outstanding(rows, store, ALL, damaged="refuse").missing for rows in (twice, twice[::-1])]
+    assert [pair.key for pair in orders[0]] == [pair.key for pair in orders[1]]
+
+
 def test_a_row_holds_whole_and_shared_sums(pairs):
     values = logps(pairs)
     for row, pair in zip(pair_table(pairs, values).to_pylist(), pairs, strict=True):
