@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 PREPARATION_VERSION = 2  # raised by hand when the same sources would give other pairs
 FEW_BAD_ROWS = 5  # `max_bad` is a share, and a share says nothing about a handful of rows
 SHOWN_REJECTS = 5
+_ENOUGH, _ONE_SIDED = 20, 0.9  # pairs, and the share of them that makes a length bias
 
 
 def _as_list(value: Any) -> Any:
@@ -84,6 +85,12 @@ class Coverage:
     splits: dict[str, int] = field(default_factory=dict)
     overlap: int = 0
     """Held-out pairs whose first user turn stands among the training pairs."""
+    duplicates: int = 0
+    """Pairs that stand in their split already."""
+    contradictions: int = 0
+    """Pairs that also stand there the other way round."""
+    chosen_longer: int = 0
+    """Pairs whose chosen response has more tokens than the rejected one."""
 
     def document(self) -> dict[str, Any]:
         """As it stands in metrics.json and `--json`."""
@@ -157,6 +164,24 @@ def check_usable(prepared: PreparedPairs, max_bad: float) -> None:
         )
     if n_bad:
         logger.warning("%d of %d rows rejected (%s). The first: %s", n_bad, coverage.read, reasons, shown)
+    _warn(coverage)
+
+
+def _warn(coverage: Coverage) -> None:
+    """What is no reason to refuse data, and that a person should know."""
+    if coverage.duplicates:
+        logger.warning(
+            "%d pairs stand in the data more than once; each counts as often as it does", coverage.duplicates
+        )
+    if coverage.contradictions:
+        logger.warning(
+            "%d pairs stand in the data both ways round: chosen here, rejected there", coverage.contradictions
+        )
+    if coverage.used >= _ENOUGH and coverage.chosen_longer >= _ONE_SIDED * coverage.used:
+        share = coverage.chosen_longer / coverage.used
+        logger.warning("chosen is the longer one in %.0f %% of the pairs: length alone may be learned", 100 * share)
+    if coverage.truncated:
+        logger.warning("%d pairs are cut to max_length, by %d tokens", coverage.truncated, coverage.truncated_tokens)
     if coverage.overlap:
         logger.warning("%d held-out pairs share their first user turn with training pairs", coverage.overlap)
 
@@ -211,3 +236,8 @@ def _account(coverage: Coverage, splits: dict[Split, list[TokenPair]], rejection
     coverage.rejected = dict(sorted(Counter(rejection.reason for rejection in rejections).items()))
     cut = [pair.truncated for pairs in splits.values() for pair in pairs if pair.truncated]
     coverage.truncated, coverage.truncated_tokens = len(cut), sum(cut)
+    every = [pair for pairs in splits.values() for pair in pairs]
+    coverage.duplicates = sum(len(pairs) - len({pair.key for pair in pairs}) for pairs in splits.values())
+    ways = {(pair.chosen.key, pair.rejected.key) for pair in every}
+    coverage.contradictions = sum((rejected, chosen) in ways for chosen, rejected in ways) // 2
+    coverage.chosen_longer = sum(pair.chosen.n_scored > pair.rejected.n_scored for pair in every)

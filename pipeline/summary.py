@@ -125,6 +125,8 @@ def _coverage(coverage: dict[str, Any]) -> str:
     )
     lines += [f"  {n:>6} {reason}" for reason, n in coverage["rejected"].items()]
     lines.append("splits: " + ", ".join(f"{n} {split}" for split, n in coverage["splits"].items()))
+    if coverage["duplicates"] or coverage["contradictions"]:
+        lines.append(f"{coverage['duplicates']} duplicates, {coverage['contradictions']} pairs both ways round")
     if coverage["truncated"]:
         lines.append(f"{coverage['truncated']} pairs truncated, by {coverage['truncated_tokens']} tokens")
     return "\n".join(lines)

@@ -261,3 +261,29 @@ def test_the_form_is_told(prepare_rows, caplog):
     with caplog.at_level(logging.INFO):
         prepare_rows(GOOD)
     assert "rows.jsonl is read as: prompt and replies (prompt, chosen, rejected" in caplog.text
+
+
+def test_duplicates_contradictions_and_length_are_counted_and_told(prepare_rows, caplog):
+    flipped = GOOD | {"chosen": GOOD["rejected"], "rejected": GOOD["chosen"]}
+    prepared = prepare_rows(GOOD, GOOD, GOOD, flipped, *answers(4))
+    coverage = prepared.coverage
+    assert (coverage.used, coverage.duplicates, coverage.contradictions, coverage.chosen_longer) == (8, 2, 1, 0)
+    with caplog.at_level(logging.WARNING):
+        check_usable(prepared, max_bad=0.01)
+    assert "2 pairs stand in the data more than once" in caplog.text
+    assert "1 pairs stand in the data both ways round" in caplog.text and "length alone" not in caplog.text
+
+
+@pytest.mark.parametrize(("n", "told"), [(19, False), (20, True)])
+def test_data_whose_chosen_side_is_nearly_always_longer_are_told_of(prepare_rows, caplog, n, told):
+    rows = [{"prompt": f"{i}?", "chosen": "A long answer, that goes on.", "rejected": "No."} for i in range(n - 2)]
+    rows += [{"prompt": f"{i}?", "chosen": "No.", "rejected": "A long answer."} for i in range(n - 2, n)]
+    with caplog.at_level(logging.WARNING):
+        check_usable(prepare_rows(*rows), max_bad=0.01)
+    assert ("chosen is the longer one in 90 % of the pairs" in caplog.text) is told
+
+
+def test_truncation_is_told(prepare_rows, caplog):
+    with caplog.at_level(logging.WARNING):
+        check_usable(prepare_rows(GOOD | {"chosen": "word " * 400}), max_bad=0.01)
+    assert "1 pairs are cut to max_length, by " in caplog.text
