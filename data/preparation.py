@@ -48,6 +48,8 @@ class DataConfig(Settings):
     """Most tokens of prompt and response together; longer responses lose their end."""
     max_bad: float = Field(default=0.01, ge=0.0, le=1.0)
     """Share of rejected rows above which a job stops (where more than five are); 1: never."""
+    strict: bool = False
+    """Stop where a single row is rejected."""
 
     @model_validator(mode="after")
     def _one_way_to_hold_out(self) -> "DataConfig":
@@ -142,20 +144,21 @@ def prepare(config: DataConfig, tokenizer: PairTokenizer, advance: Callable[[int
     return PreparedPairs(splits, rejections, coverage)
 
 
-def check_usable(prepared: PreparedPairs, max_bad: float) -> None:
+def check_usable(prepared: PreparedPairs, max_bad: float, *, strict: bool = False) -> None:
     """Refuse data that nothing can be trained on, or of which too much is bad; warn of the rest.
 
     Raises:
-        DataError: no training pairs, or more than `max_bad` of the rows (and more than five) rejected.
+        DataError: no training pairs, or more than `max_bad` of the rows (and more than five) rejected; if strict, any.
     """
     coverage, n_bad = prepared.coverage, len(prepared.rejections)
     shown = "; ".join(f"{r.location} {r.reason} ({r.detail})" for r in prepared.rejections[:SHOWN_REJECTS])
     reasons = ", ".join(f"{n} {reason}" for reason, n in coverage.rejected.items())
-    if n_bad > FEW_BAD_ROWS and n_bad > max_bad * coverage.read:
+    if (strict and n_bad) or (n_bad > FEW_BAD_ROWS and n_bad > max_bad * coverage.read):
+        limit = "and data.strict allows none" if strict else f"more than data.max_bad = {max_bad:g} allows"
+        remedy = "set data.strict: false" if strict else "raise data.max_bad"
         raise DataError(
-            f"{n_bad} of {coverage.read} rows are rejected ({reasons}), more than data.max_bad = {max_bad:g} allows. "
-            f"The first: {shown}. All of them stand in pairs/rejects.parquet in the work folder. Correct the rows, or "
-            "raise data.max_bad to go on without them."
+            f"{n_bad} of {coverage.read} rows are rejected ({reasons}), {limit}. The first: {shown}. All of them stand "
+            f"in pairs/rejects.parquet in the work folder. Correct the rows, or {remedy} to go on without them."
         )
     if not prepared.splits["train"]:
         raise DataError(

@@ -26,6 +26,7 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do none of it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop where a single row of the data is rejected.")]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="More detail; twice: tracebacks too.")]
 
 
@@ -46,16 +47,22 @@ def _root(
 
 @app.command()
 def validate(
-    config: Config = None, set_: Set = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = 0
+    config: Config = None,
+    set_: Set = None,
+    strict: Strict = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
 ) -> None:
     """Check configuration and data: every row counted, used or rejected with its reason. Loads no model."""
-    _run("validate", config, set_, json, False, quiet, verbose)
+    _run("validate", config, _strictly(set_, strict), json, False, quiet, verbose)
 
 
 @app.command("precompute-ref")
 def precompute_ref(
     config: Config = None,
     set_: Set = None,
+    strict: Strict = False,
     json: Json = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
@@ -70,7 +77,17 @@ def precompute_ref(
     ] = False,
 ) -> None:
     """Job 1: score the frozen reference on every pair that the store does not have."""
-    _run("precompute-ref", config, set_, json, dry_run, quiet, verbose, shard=shard, accept_drift=accept_drift)
+    _run(
+        "precompute-ref",
+        config,
+        _strictly(set_, strict),
+        json,
+        dry_run,
+        quiet,
+        verbose,
+        shard=shard,
+        accept_drift=accept_drift,
+    )
 
 
 @app.command()
@@ -183,6 +200,10 @@ def import_(
 ) -> None:
     """Store log-probs that another program made, as a reference of their own; a sample is scored and compared."""
     _run("import", config, set_, json, dry_run, quiet, verbose, file=file, name=name, accept_drift=accept_drift)
+
+
+def _strictly(assignments: list[str] | None, strict: bool) -> list[str]:
+    return [*(assignments or []), *(["data.strict=true"] if strict else [])]
 
 
 def _run(

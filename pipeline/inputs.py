@@ -84,7 +84,7 @@ class Inputs:
                 if prepared is None:
                     prepared, tokenizer = make()
                     folder.write(prepared, origin, tokenizer)
-        check_usable(prepared, data.max_bad)
+        check_usable(prepared, data.max_bad, strict=data.strict)
         return prepared
 
     def tokenization(self, model_folder: Path | None) -> dict[str, Any]:
@@ -146,7 +146,8 @@ def _origin(data: DataConfig, tokenization: dict[str, Any]) -> dict[str, Any]:
 
 
 def _source(source: Source) -> dict[str, Any]:
-    return {"name": source.name, "digest": source_digest(source)}
+    reading = source.model_dump(mode="json", include={"columns", "pairs"})
+    return {"name": source.name, "digest": source_digest(source), **reading}
 
 
 def _generation_eos(model_folder: Path) -> int | list[int] | None:

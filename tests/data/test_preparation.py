@@ -287,3 +287,13 @@ def test_truncation_is_told(prepare_rows, caplog):
     with caplog.at_level(logging.WARNING):
         check_usable(prepare_rows(GOOD | {"chosen": "word " * 400}), max_bad=0.01)
     assert "1 pairs are cut to max_length, by " in caplog.text
+
+
+def test_strict_allows_no_rejected_row(prepare_rows):
+    check_usable(prepare_rows(GOOD, *answers(3)), 1.0, strict=True)
+    prepared = prepare_rows(GOOD, "torn", *answers(3))
+    check_usable(prepared, 0.01)
+    with pytest.raises(
+        DataError, match=r"1 of 5 rows are rejected \(1 unreadable_row\), and data.strict allows none.*false"
+    ):
+        check_usable(prepared, 1.0, strict=True)

@@ -100,6 +100,26 @@ def test_validate_shows_how_the_rows_are_read_and_a_pair_as_the_model_reads_it(w
     assert lines[lines.index("--- chosen") + 1].startswith("\u27e6It jumps") and lines[-1].endswith("<|im_end|>\u27e7")
 
 
+@pytest.mark.parametrize("job", ["validate", "precompute-ref"])
+def test_strict_stops_where_one_row_is_rejected(work, job):
+    work.data.write_text(work.data.read_text() + "{torn\n")
+    done = work.command(job, "-c", str(work.config), "--strict")
+    assert (
+        done.returncode == 3 and "1 of 41 rows are rejected" in done.stderr and "data.strict allows none" in done.stderr
+    )
+
+
+def test_how_a_source_is_read_is_part_of_what_the_pairs_are_made_from(work):
+    answers = [{"text": "Three.", "rank": 0}, {"text": "Four.", "rank": 1}, {"text": "Five.", "rank": 2}]
+    rows = [{"prompt": f"Question {i}?", "old": f"Asked {i}?", "answers": answers} for i in range(8)]
+    write_jsonl(work.data, rows)
+    assert work.run("validate")["pairs"] == 8
+    source = f"data.train={{path: {work.data}, pairs: all}}"
+    assert work.run("validate", source)["pairs"] == 24
+    source = f"data.train={{path: {work.data}, pairs: all, columns: {{prompt: old}}}}"
+    assert "Asked" in work.run("validate", source)["example"]["prompt"]
+
+
 def test_hostile_text_in_the_example_does_nothing_to_a_terminal(work):
     write_jsonl(work.data, [{"prompt": "\x1b[2J\n::error::", "chosen": "a" * 5000, "rejected": "\u202eb"}])
     settings = ["--set", "data.eval_fraction=0", "--set", "data.max_length=9000"]

@@ -44,3 +44,11 @@ def test_a_stack_that_scores_otherwise_is_refused_unless_it_is_accepted(work):
     assert len(work.stored_rows()) == 40
     document = work.run("precompute-ref", arguments={"accept_drift": True})
     assert document["pairs_scored"] == 1 and document["drift"]["max_abs"] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_in_fp32_a_hundredth_of_a_nat_is_too_much(work):
+    """In bf16 it would be rounding."""
+    work.run("precompute-ref")
+    change_stacks(work, shift=-0.01, device="another machine", torch="1.0")
+    write_jsonl(work.data, example_rows(41))
+    assert "expected: at most 0.001 nats" in work.run("precompute-ref", expect=4)["message"]

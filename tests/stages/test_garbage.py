@@ -1,5 +1,7 @@
 """`pipeline gc`: only what nobody names goes, only when asked; merging changes no value."""
 
+import os
+
 import pytest
 
 from data.storage import LocalStorage
@@ -154,3 +156,25 @@ def test_a_run_that_goes_on_with_other_values_is_refused(work):
     message = work.run("train", *settings, expect=4)["message"]
     assert "The reference log-probs of run mine are no longer those that it was begun with" in message
     assert "Nothing was trained" in message
+
+
+def test_what_was_set_aside_of_a_reference_goes_with_it_and_is_told_once(work):
+    work.run("precompute-ref", "reference.dtype=bfloat16")
+    part = sorted((work.root / "store").glob("*/parts/*"))[0]
+    part.write_bytes(b"")
+    work.run("precompute-ref", "reference.dtype=bfloat16")
+    work.run("precompute-ref")
+    document = work.run("gc")
+    assert [each["name"] for each in document["references"]] == ["tiny-bfloat16"] and document["files"] == []
+    assert not (work.root / "store" / part.parts[-3]).exists()
+
+
+def test_what_a_dead_job_left_goes(work):
+    whole = store(work)
+    left = whole.storage.root / whole.reference_id / "parts" / ".tmp-elsewhere-1-a"
+    left.touch()
+    os.utime(left, (0, 0))
+    work.run("gc", "--dry-run")
+    assert left.exists()
+    work.run("gc")
+    assert not left.exists()

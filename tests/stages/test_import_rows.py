@@ -38,6 +38,10 @@ def test_imported_texts_are_trained_on_and_evaluated_by_name(work, scored):
     assert work.run("precompute-ref", *settings)["status"] == "nothing_to_do"
     assert work.run("train", *settings)["status"] == "done"
     assert work.run("eval", *settings)["status"] == "done"
+    for row in work.stored_rows(document["reference_id"]).iter_rows(named=True):
+        for side, other in (("chosen", "rejected"), ("rejected", "chosen")):  # sums over a part of a response: unknown
+            known = row[f"ref_{side}_logps"] if row[f"n_{side}"] <= row[f"n_{other}"] else None
+            assert row[f"ref_{side}_shared_logps"] == known
     (other,) = work.run("status", "--dry-run")["others"]
     assert other["name"] == "theirs" and other["differs"] == ['engine: "import:theirs" -> "pipeline"']
     assert work.run("verify")["exit_code"] == 0
