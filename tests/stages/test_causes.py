@@ -2,6 +2,8 @@
 
 import shutil
 
+import pytest
+
 from tests.tiny import example_rows, save_model, write_jsonl
 
 
@@ -32,3 +34,11 @@ def test_a_budget_names_the_dtype_or_the_revision_that_moved(work):
     message = work.run("precompute-ref", *settings, expect=4)["message"]
     assert "weights:" in message and "reference.model:" in message
     assert work.run("precompute-ref", settings[0], "store.max_new_pairs=40")["pairs_scored"] == 40
+
+
+def test_a_refusal_comes_before_any_model_is_loaded(work, monkeypatch):
+    """Also where nothing is stored yet, so that only the model could say how it wants to be scored."""
+    monkeypatch.setattr("stages.precompute_ref._load_scorer", lambda *_: pytest.fail("a model was loaded"))
+    message = work.run("precompute-ref", "store.max_new_pairs=0", expect=4)["message"]
+    assert message.startswith("40 of 40 pairs have no reference log-probs under reference tiny-float32")
+    assert not (work.root / "store").exists() and not (work.root / "reference.lock").exists()
