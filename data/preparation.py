@@ -224,11 +224,11 @@ def _named_columns(rows: Iterable[SourceRow], columns: Mapping[Column, str]) -> 
     """The rows with their columns as forms know them."""
     for row in rows:
         if columns and isinstance(row.content, dict):
-            named = {name: row.content[column] for name, column in columns.items() if column in row.content}
-            others = {
+            known = {
                 name: row.content[name] for name in get_args(Column) if name in row.content and name not in columns
             }
-            yield replace(row, content=named | others)
+            named = {name: row.content[column] for name, column in columns.items() if column in row.content}
+            yield replace(row, content=known | named)
         else:
             yield row
 

@@ -178,9 +178,17 @@ def test_rows_of_two_forms_are_refused_with_how_to_say_which():
     two = [SourceRow(0, "", ROWS[0][1])] * 3 + [SourceRow(0, "", ROWS[8][1])] * 2
     with pytest.raises(DataError, match=r"3 as prompt and replies, 2 as transcripts.*files of their own"):
         tell_form("mixed.jsonl", two)
-    both = {"prompt": "Why?", "question": "Where?", **REPLIES}
+
+
+@pytest.mark.parametrize("replies", [REPLIES, {"chosen": [GOOD], "rejected": [BAD]}], ids=["texts", "messages"])
+def test_two_columns_that_may_be_the_prompt_are_refused(replies):
     with pytest.raises(DataError, match=r"may hold the prompt are prompt, question.*`columns: \{prompt: question\}`"):
-        tell_form("both.jsonl", [SourceRow(0, "", both)])
+        tell_form("both.jsonl", [SourceRow(0, "", {"prompt": "Why?", "question": "Where?", **replies})])
+
+
+def test_rows_with_the_usual_columns_and_nothing_in_them_are_rejected_one_by_one():
+    row = SourceRow(0, "", {"prompt": "Why?", "chosen": None, "rejected": None})
+    assert tell_form("empty.jsonl", [row] * 3).name == "prompt and replies"
 
 
 def test_rows_of_no_form_are_refused_with_their_columns():
@@ -245,8 +253,7 @@ def test_a_tree_gives_pairs_wherever_replies_are_ranked():
         "replies": [reply("Dust.", 1), reply("Physics.", 0), {"text": "?", "role": "assistant", "rank": None}],
     }
     tied = {"text": "Sure?", "role": "prompter", "replies": [reply("Yes.", 0), reply("No.", 0)]}
-    found = read(tree(reply("Red.", 0, follow_up, tied), reply("Blue.", 1)), "all")
-    first, second, bad = found
+    first, bad, second = read(tree(reply("Red.", 0, tied, follow_up), reply("Blue.", 1)), "all")
     assert (first.prompt, first.chosen[0].content) == (SHORT, "Red.")
     assert second.prompt == (*SHORT, Message("assistant", "Red."), Message("user", "Why?"))
     assert (second.chosen[0].content, second.rejected[0].content) == ("Physics.", "Dust.")

@@ -242,12 +242,13 @@ def test_rows_of_rated_answers_are_counted_by_pair(prepare_rows):
     ]
 
 
-def test_columns_are_given_their_meaning(prepare_rows):
+def test_columns_are_given_their_meaning(prepare_rows, tokenizer):
+    """A column that is called prompt and is not said to be it is not it, also where the one that is it is missing."""
     rows = [{"q": f"Question {i}?", "prompt": "not this", "good": "Because.", "rejected": "So."} for i in range(3)]
-    prepared = prepare_rows(
-        *rows, {"prompt": "no q", "good": "a", "rejected": "b"}, source={"columns": {"prompt": "q", "chosen": "good"}}
-    )
+    columns = {"columns": {"prompt": "q", "chosen": "good"}}
+    prepared = prepare_rows(*rows, {"prompt": "no q", "good": "a", "rejected": "b"}, source=columns)
     assert prepared.coverage.used == 3 and prepared.coverage.rejected == {"missing_field": 1}
+    assert all("Question" in tokenizer.decode(pair.chosen.prompt_ids) for pair in prepared.all)
 
 
 def test_a_rule_for_pairs_of_rows_that_are_pairs_is_refused(prepare_rows):
@@ -276,11 +277,11 @@ def test_duplicates_contradictions_and_length_are_counted_and_told(prepare_rows,
 
 @pytest.mark.parametrize(("n", "told"), [(19, False), (20, True)])
 def test_data_whose_chosen_side_is_nearly_always_longer_are_told_of(prepare_rows, caplog, n, told):
-    rows = [{"prompt": f"{i}?", "chosen": "A long answer, that goes on.", "rejected": "No."} for i in range(n - 2)]
-    rows += [{"prompt": f"{i}?", "chosen": "No.", "rejected": "A long answer."} for i in range(n - 2, n)]
+    rows = [{"prompt": f"{i}?", "chosen": "A long answer, that goes on.", "rejected": "No."} for i in range(n)]
+    rows[18] |= {"chosen": "No.", "rejected": "A long answer."}
     with caplog.at_level(logging.WARNING):
         check_usable(prepare_rows(*rows), max_bad=0.01)
-    assert ("chosen is the longer one in 90 % of the pairs" in caplog.text) is told
+    assert ("chosen is the longer one in 95 % of the pairs" in caplog.text) is told
 
 
 def test_truncation_is_told(prepare_rows, caplog):
