@@ -1,11 +1,13 @@
 """What TRL makes of an export is what was scored; with TRL itself in `make test-real`."""
 
+import copy
 import re
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from data.pairs import PairsFolder
 from data.schema import Response, TokenPair
@@ -65,6 +67,27 @@ def test_tokens_that_the_text_does_not_give_back_are_left_out_and_counted(tokeni
     sums = {each.key: ReferenceLogps(-1.0, -2.0) for each in (apart, other)}
     table, left_out = trl_table([apart, other], sums, tokenizer)
     assert table["pair_key"].to_pylist() == [apart.key] and left_out == {"response_reads_otherwise": 1}
+
+
+def test_a_prompt_that_its_text_does_not_give_back_is_left_out(tokenizer):
+    whole = pair(tokenizer, "The quick", "Yes.<|im_end|>", "No.<|im_end|>")
+    spelled = np.array([token for letter in "The quick" for token in tokenizer(letter)["input_ids"]], np.int32)
+    assert len(spelled) > len(whole.chosen.prompt_ids)
+    sides = [Response(spelled, side.ids, side.mask) for side in (whole.chosen, whole.rejected)]
+    assert rendered(TokenPair(0, "x:1", *sides), tokenizer) == "prompt_reads_otherwise"
+
+
+def test_a_token_that_the_tokenizer_puts_in_front_by_itself_is_not_in_the_text(tokenizer):
+    """Else TRL, whose tokenizer adds it again, would see it twice."""
+    opening = copy.deepcopy(tokenizer)
+    start = [("<|im_start|>", tokenizer.convert_tokens_to_ids("<|im_start|>"))]
+    opening.backend_tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=start)
+    bare = pair(tokenizer, "Why?", "Yes.<|im_end|>", "No.<|im_end|>")
+    prompt = np.array([start[0][1], *bare.chosen.prompt_ids], np.int32)
+    sides = [Response(prompt, side.ids, side.mask) for side in (bare.chosen, bare.rejected)]
+    assert opening("Why?")["input_ids"] == prompt.tolist()
+    assert rendered(TokenPair(0, "x:1", *sides), opening) == ("Why?", "Yes.<|im_end|>", "No.<|im_end|>")
+    assert rendered(bare, opening) == "prompt_reads_otherwise"
 
 
 def test_nothing_that_can_be_exported_is_an_error_with_the_reason(work):
