@@ -38,6 +38,7 @@ def test_imported_texts_are_trained_on_and_evaluated_by_name(work, scored):
     assert work.run("precompute-ref", *settings)["status"] == "nothing_to_do"
     assert work.run("train", *settings)["status"] == "done"
     assert work.run("eval", *settings)["status"] == "done"
+    assert len(list((work.root / "store" / document["reference_id"] / "parts").iterdir())) == 5  # 40 pairs, units of 8
     for row in work.stored_rows(document["reference_id"]).iter_rows(named=True):
         for side, other in (("chosen", "rejected"), ("rejected", "chosen")):  # sums over a part of a response: unknown
             known = row[f"ref_{side}_logps"] if row[f"n_{side}"] <= row[f"n_{other}"] else None
