@@ -28,6 +28,18 @@ def marked(response: Response, tokenizer: Any) -> str:
     return "".join(f"{OPEN}{text}{CLOSE}" if scored else text for scored, text in texts)
 
 
+def marked_tokens(response: Response, tokenizer: Any) -> tuple[str, str]:
+    """The tokens of the prompt and of the response, each as «read» or \u27e6scored\u27e7; a line break is \u21b5."""
+    prompt = "".join(f"«{text}»" for text in _token_texts(response.prompt_ids, tokenizer))
+    texts = _token_texts(response.ids, tokenizer)
+    scored = zip(texts, response.mask, strict=True)
+    return prompt, "".join(f"{OPEN}{text}{CLOSE}" if yes else f"«{text}»" for text, yes in scored)
+
+
+def _token_texts(ids: Any, tokenizer: Any) -> list[str]:
+    return [_text(tokenizer, [token]).replace("\n", "\u21b5") for token in ids]
+
+
 def _text(tokenizer: Any, ids: Any) -> str:
     text: str = tokenizer.decode(
         np.asarray(ids).tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False

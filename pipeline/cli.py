@@ -58,6 +58,25 @@ def validate(
     _run("validate", config, _strictly(set_, strict), json, False, quiet, verbose)
 
 
+@app.command()
+def inspect(
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    key: Annotated[str | None, typer.Option(metavar="KEY", help="Pairs whose key begins so.")] = None,
+    longer_than: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Pairs whose longer side has more tokens, prompt included.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(metavar="REASON", help="Rows rejected for this (docs/data.md).")] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many to show.")] = 3,
+) -> None:
+    """Show pairs token by token, what is scored marked, or rejected rows. Changes nothing, loads no model."""
+    found = {"key": key, "longer_than": longer_than, "reason": reason, "limit": limit}
+    _run("inspect", config, set_, json, True, quiet, verbose, **found)
+
+
 @app.command("precompute-ref")
 def precompute_ref(
     config: Config = None,

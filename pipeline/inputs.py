@@ -60,7 +60,17 @@ class Inputs:
         return self.workspace.store(self.config.store, bound.reference_id)
 
     def pairs(self, model_folder: Path | None) -> PreparedPairs:
-        """The prepared pairs: loaded where they were made from the same, made otherwise.
+        """The prepared pairs, once they are found fit to be trained on.
+
+        Raises:
+            DataError: they are not.
+        """
+        prepared = self.prepared(model_folder)
+        check_usable(prepared, self.config.data.max_bad, strict=self.config.data.strict)
+        return prepared
+
+    def prepared(self, model_folder: Path | None) -> PreparedPairs:
+        """The prepared pairs as they are: loaded where they were made from the same, made otherwise.
 
         `model_folder` holds the tokenizer; None takes the one that made the pairs before.
         """
@@ -84,7 +94,6 @@ class Inputs:
                 if prepared is None:
                     prepared, tokenizer = make()
                     folder.write(prepared, origin, tokenizer)
-        check_usable(prepared, data.max_bad, strict=data.strict)
         return prepared
 
     def tokenization(self, model_folder: Path | None) -> dict[str, Any]:

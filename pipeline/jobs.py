@@ -11,6 +11,7 @@ from data.schema import TokenPair
 from data.tokenization import load_tokenizer
 from pipeline.exchange_jobs import run_export, run_import
 from pipeline.inputs import Inputs
+from pipeline.inspect_job import run_inspect
 from pipeline.store_jobs import run_gc, run_status, run_verify
 from pipeline.workers import shard_of
 from stages.costs import seconds_spared
@@ -187,6 +188,7 @@ def _command(job: str) -> str:
 
 JOBS: dict[str, Callable[..., JobReport]] = {
     "validate": run_validate,
+    "inspect": run_inspect,
     "precompute-ref": run_precompute_ref,
     "train": run_train,
     "eval": run_eval,

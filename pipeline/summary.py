@@ -26,8 +26,8 @@ def summary(document: dict[str, Any]) -> str:
         return _coverage(document["coverage"]) + _example(document.get("example"))
     if document["job"] == "export":
         return "\n".join(f"{split}: {path}" for split, path in document["outputs"].items())
-    if document["job"] in _STORE:
-        return _STORE[document["job"]](document)
+    if document["job"] in _TOLD:
+        return _TOLD[document["job"]](document)
     if document["status"] == "dry_run":
         return _plan(document)
     if document["status"] == "nothing_to_do":
@@ -98,7 +98,20 @@ def _garbage(document: dict[str, Any]) -> str:
     return "\n".join(lines) or "nothing may go"
 
 
-_STORE = {"status": _status, "verify": _verified, "gc": _garbage}
+def _inspected(document: dict[str, Any]) -> str:
+    lines = [f"{each['location']}: {each['reason']} ({each['detail']})" for each in document["rejected"]]
+    for each in document["shown"]:
+        cut = f", {each['truncated']} cut off" if each["truncated"] else ""
+        lines.append(
+            f"{each['location']} ({each['split']}, key {each['key'][:12]}): {each['n_prompt']} tokens of prompt, "
+            f"{each['n_chosen']} scored of chosen, {each['n_rejected']} of rejected{cut}"
+        )
+        lines += [f"  {part:<9}{each[part]}" for part in ("prompt", "chosen", "rejected")]
+    n = len(document["rejected"]) + len(document["shown"])
+    return "\n".join([*lines, f"{n} shown of {document['found']} found"])
+
+
+_TOLD = {"inspect": _inspected, "status": _status, "verify": _verified, "gc": _garbage}
 
 
 def _plan(document: dict[str, Any]) -> str:

@@ -52,3 +52,32 @@ def test_in_fp32_a_hundredth_of_a_nat_is_too_much(work):
     change_stacks(work, shift=-0.01, device="another machine", torch="1.0")
     write_jsonl(work.data, example_rows(41))
     assert "expected: at most 0.001 nats" in work.run("precompute-ref", expect=4)["message"]
+
+
+def test_nothing_is_compared_where_nothing_is_stored(work, caplog):
+    with caplog.at_level("WARNING"):
+        assert "drift" not in work.run("precompute-ref")
+    assert "new to the store" not in caplog.text
+
+
+def test_a_part_that_reused_earlier_values_still_says_what_scored_the_rest(work):
+    """Else every job after a flipped label would compare again."""
+    work.run("precompute-ref")
+    change_stacks(work, device="another machine")
+    rows = example_rows(40)
+    rows[0] = {**rows[0], "rejected": "Something new, and long enough."}
+    write_jsonl(work.data, rows)
+    assert "drift" in work.run("precompute-ref")
+    stacks = [pq.read_schema(path).metadata for path in (work.root / "store").glob("*/parts/*")]
+    (here,) = [metadata for metadata in stacks if b"torch" in metadata]
+    assert here[b"reused"] == b"some"
+    write_jsonl(work.data, [*rows, *example_rows(1, start=99)])
+    assert "drift" not in work.run("precompute-ref")
+
+
+def test_a_sample_is_enough(work):
+    write_jsonl(work.data, example_rows(100))
+    work.run("precompute-ref")
+    change_stacks(work, shift=-1e-4, device="another machine", torch="1.0")
+    write_jsonl(work.data, example_rows(101))
+    assert 64 < work.run("precompute-ref")["drift"]["responses"] <= 128

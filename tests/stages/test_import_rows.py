@@ -6,8 +6,10 @@ import pyarrow as pa
 import pytest
 
 from data.pairs import PairsFolder
+from data.schema import SourceRow
 from data.storage import LocalStorage
 from data.store import ReferenceStore
+from stages.import_rows import read_imported
 from tests.tiny import example_rows, save_model, write_jsonl
 
 
@@ -20,6 +22,14 @@ def scored(work):
     folder = PairsFolder(work.root / "pairs")
     pairs = folder.load(folder.origin()).all
     return [(example_rows(40)[int(pair.location.rpartition(":")[2]) - 1], pair, sums[pair.key]) for pair in pairs]
+
+
+class NoTokenizer:
+    """Token ids need none."""
+
+    def tokenize(self, pairs):
+        assert list(pairs) == []
+        return []
 
 
 def with_sums(row, sums, shift=0.0):
@@ -112,3 +122,13 @@ def test_imported_rows_are_another_reference_than_those_of_another_model(work, s
     assert "has 2 references of the name or id theirs" in message
     assert work.run("train", f"reference.id={one}", "train.epochs=1")["status"] == "done"
     assert json.loads((work.root / "store" / two / "reference.json").read_text())["name"] == "theirs"
+
+
+def test_token_ids_are_cut_to_max_length_as_trl_cuts_them():
+    content = {"prompt_ids": [5, 6, 7], "chosen_ids": [8, 9, 10], "rejected_ids": [11]}
+    row = SourceRow(1, "cache:1", content | {"ref_chosen_logps": -1.0, "ref_rejected_logps": -2.0})
+    (cut,) = read_imported([row], NoTokenizer(), 5)
+    assert cut.pair.chosen.ids.tolist() == [8, 9] and cut.pair.chosen.mask.all()
+    assert cut.pair.rejected.ids.tolist() == [11]
+    (rejected,) = read_imported([row], NoTokenizer(), 3)
+    assert rejected.reason == "prompt_too_long"

@@ -82,6 +82,10 @@ def test_units_end_at_prompts(pairs):
     assert [pair for unit in units for pair in unit] == twice
 
 
+def test_a_unit_is_full_with_as_many_pairs_as_asked_for(pairs):
+    assert [len(unit) for unit in cut_units(pairs, 6)] == [6] * 5
+
+
 def test_units_do_not_depend_on_the_order_of_rows(store, pairs):
     """Also where pairs share a prompt."""
     twice = [*pairs, *(TokenPair(p.row, p.location, p.rejected, p.chosen) for p in pairs)]

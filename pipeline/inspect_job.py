@@ -1,0 +1,58 @@
+"""`pipeline inspect`: single pairs token by token, and rejected rows, found by key, length or reason."""
+
+from itertools import islice
+from typing import Any
+
+from data.canonical import REASONS
+from data.errors import ConfigError
+from data.marked_text import marked_tokens
+from data.schema import TokenPair
+from data.splits import Split
+from data.tokenization import load_tokenizer
+from pipeline.inputs import Inputs
+from stages.job import JobReport
+
+
+def run_inspect(
+    inputs: Inputs, key: str | None = None, reason: str | None = None, longer_than: int | None = None, limit: int = 3
+) -> JobReport:
+    """The first pairs that `key` (the start of one) and `longer_than` leave over, or the rows rejected for `reason`."""
+    if reason is not None and reason not in REASONS:
+        raise ConfigError(f"--reason {reason}: known are {', '.join(REASONS)}.")
+    bound = inputs.bind()
+    prepared = inputs.prepared(bound.folder)
+    report = JobReport("inspect", pairs=prepared.coverage.used)
+    if reason is not None:
+        found = [vars(rejection) for rejection in prepared.rejections if rejection.reason == reason]
+        report.details = {"found": len(found), "rejected": found[:limit], "shown": []}
+        return report
+    tokenizer = load_tokenizer(bound.folder or inputs.workspace.pairs.tokenizer)
+    matching = [
+        (split, pair)
+        for split, pairs in prepared.splits.items()
+        for pair in pairs
+        if pair.key.startswith(key or "") and _longest(pair) > (longer_than or 0)
+    ]
+    shown = [_shown(split, pair, tokenizer) for split, pair in islice(matching, limit)]
+    report.details = {"found": len(matching), "rejected": [], "shown": shown}
+    return report
+
+
+def _longest(pair: TokenPair) -> int:
+    return max(len(pair.chosen), len(pair.rejected))
+
+
+def _shown(split: Split, pair: TokenPair, tokenizer: Any) -> dict[str, Any]:
+    prompt, chosen = marked_tokens(pair.chosen, tokenizer)
+    return {
+        "location": pair.location,
+        "split": split,
+        "key": pair.key,
+        "n_prompt": len(pair.chosen.prompt_ids),
+        "n_chosen": pair.chosen.n_scored,
+        "n_rejected": pair.rejected.n_scored,
+        "truncated": pair.truncated,
+        "prompt": prompt,
+        "chosen": chosen,
+        "rejected": marked_tokens(pair.rejected, tokenizer)[1],
+    }
