@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.marked_text import marked, marked_pair
+from data.marked_text import marked, marked_pair, marked_tokens
 from data.schema import Response
 
 
@@ -22,3 +22,10 @@ def test_every_run_of_scored_tokens_has_marks_of_its_own(tokenizer):
     shown = marked(Response(ids, ids, mask), tokenizer)
     assert shown.count("\u27e6") == shown.count("\u27e7") == 2
     assert shown.replace("\u27e6", "").replace("\u27e7", "") == tokenizer.decode(ids)
+
+
+def test_tokens_stand_alone_and_say_whether_they_are_scored(tokenizer):
+    ids = np.array(tokenizer("a\nb")["input_ids"], np.int32)
+    mask = np.array([True] * (len(ids) - 1) + [False])
+    prompt, response = marked_tokens(Response(ids, ids, mask), tokenizer)
+    assert prompt == "«a»«\u21b5»«b»" and response == "\u27e6a\u27e7\u27e6\u21b5\u27e7«b»"
