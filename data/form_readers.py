@@ -109,8 +109,8 @@ def read_transcripts(row: Row, _: Rule) -> Iterator[Fields]:
     sides = {}
     for name in ("chosen", "rejected"):
         text = _column(row, name)
-        if not isinstance(text, str):
-            raise BadRow("wrong_type", f"{name} is no text, unlike in other rows")
+        if not isinstance(text, str) or not text.lstrip().startswith("Human:"):
+            raise BadRow("wrong_type", f"{name} is no text that opens with 'Human:', unlike in other rows")
         sides[name] = split_transcript(text, name)
     yield _one_prompt(row, *sides["chosen"], *sides["rejected"])
 
@@ -191,7 +191,8 @@ def fits_answers(row: Row) -> bool:
 
 def read_answers(row: Row, rule: Rule) -> Iterator[Fields]:
     """Pairs by the rule."""
-    prompt = _with_system(row, prompt_messages(_column(row, *PROMPTS)))
+    named = [name for name in PROMPTS if row.get(name) is not None]
+    prompt = _with_system(row, prompt_messages(_column(row, *named or PROMPTS)))
     answers = answers_of(row)
     if answers is None:
         raise BadRow("missing_field", "no list of answers, unlike in other rows")

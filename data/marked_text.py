@@ -10,7 +10,7 @@ from data.schema import Response, TokenPair
 OPEN, CLOSE = "\u27e6", "\u27e7"
 
 
-def marked_pair(pair: TokenPair, tokenizer: Any) -> dict[str, Any]:
+def marked_pair(pair: TokenPair, tokenizer: Any) -> dict[str, str]:
     """The prompt and both responses as the model reads them, and where the pair stands."""
     return {
         "location": pair.location,

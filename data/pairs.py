@@ -90,7 +90,7 @@ class PairsFolder:
             return None
         rejections = [Rejection(**row) for row in _table(content["rejects.parquet"]).to_pylist()]
         splits = {split: _pairs(_table(content[f"{split}.parquet"])) for split in SPLITS}
-        return PreparedPairs(splits, rejections, Coverage(**document["coverage"]))
+        return PreparedPairs(splits, rejections, Coverage(**document["coverage"]), document.get("example"))
 
     def _document(self) -> dict[str, Any] | None:
         try:
@@ -123,6 +123,7 @@ class PairsFolder:
             {
                 "origin": origin,
                 "coverage": prepared.coverage.document(),
+                "example": prepared.example,
                 "files": {name: file_digest(self.path / name) for name in files},
             },
         )

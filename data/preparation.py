@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, count, islice
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from data.canonical import BadRow, canonical_pair
 from data.errors import DataError
+from data.form_readers import PROMPTS
 from data.forms import DEFAULT_RULE, SAMPLE, candidates, tell_form
 from data.schema import PreferencePair, Rejection, SourceRow, TokenPair
 from data.settings import Settings
@@ -106,6 +107,8 @@ class PreparedPairs:
     splits: dict[Split, list[TokenPair]]
     rejections: list[Rejection]
     coverage: Coverage
+    example: dict[str, str] | None = None
+    """A pair as the model reads it, for people."""
 
     @property
     def all(self) -> list[TokenPair]:
@@ -221,14 +224,13 @@ def _canonical_pairs(
 
 
 def _named_columns(rows: Iterable[SourceRow], columns: Mapping[Column, str]) -> Iterator[SourceRow]:
-    """The rows with their columns as forms know them."""
+    """The rows with their columns as forms know them; once the prompt is named, no other column can be it."""
+    aside = {*columns, *columns.values(), *(PROMPTS if "prompt" in columns else ())}
     for row in rows:
         if columns and isinstance(row.content, dict):
-            known = {
-                name: row.content[name] for name in get_args(Column) if name in row.content and name not in columns
-            }
+            others = {name: value for name, value in row.content.items() if name not in aside}
             named = {name: row.content[column] for name, column in columns.items() if column in row.content}
-            yield replace(row, content=known | named)
+            yield replace(row, content=others | named)
         else:
             yield row
 

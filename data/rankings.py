@@ -34,7 +34,7 @@ def answers_of(row: Mapping[str, Any]) -> Sequence[Any] | None:
 def preferences(answers: Sequence[Any], rule: Rule) -> Iterator[tuple[Any, Any]]:
     """Texts (chosen, rejected) by the rule; answers that are worth the same make no pair.
 
-    `best-worst` gives one pair, `adjacent` each answer against the next worse one, `all` every two.
+    From the best to the worst, `best-worst` pairs the two ends, `adjacent` neighbours, `all` every two.
 
     Raises:
         BadRow: an answer has no text or no worth, or none is better than another.

@@ -10,6 +10,7 @@ from typing import Any
 from data.durable import write_bytes
 from data.errors import Interrupted
 from data.identity import document_key
+from data.marked_text import marked_pair
 from data.preparation import PREPARATION_VERSION, DataConfig, PreparedPairs, check_usable, prepare
 from data.schema import TokenPair
 from data.sources import Source, source_digest
@@ -83,7 +84,9 @@ class Inputs:
             ends = end_ids(tokenizer, tokenization["generation_eos"])
             with self.control.bar("reading", 0) as bar:
                 advance = partial(self._advance, bar)
-                return prepare(data, PairTokenizer(tokenizer, ends, data.max_length), advance), tokenizer
+                made = prepare(data, PairTokenizer(tokenizer, ends, data.max_length), advance)
+            made.example = marked_pair(made.all[0], tokenizer) if made.all else None
+            return made, tokenizer
 
         prepared = folder.load(origin)
         if prepared is None and self.dry_run:

@@ -6,9 +6,7 @@ from typing import Any
 
 from data.errors import ConfigError, GateError, StoreError
 from data.field_diff import field_diff
-from data.marked_text import marked_pair
 from data.schema import TokenPair
-from data.tokenization import load_tokenizer
 from pipeline.exchange_jobs import run_export, run_import
 from pipeline.inputs import Inputs
 from pipeline.inspect_job import run_inspect
@@ -35,9 +33,7 @@ def run_validate(inputs: Inputs) -> JobReport:
     prepared = inputs.pairs(folder)
     report = JobReport("validate", pairs=prepared.coverage.used)
     report.outputs = {"prepared": str(inputs.workspace.pairs.path), "rejects": str(inputs.workspace.pairs.rejects)}
-    report.details = {"coverage": prepared.coverage.document()}
-    if prepared.all:
-        report.details["example"] = marked_pair(prepared.all[0], load_tokenizer(inputs.workspace.pairs.tokenizer))
+    report.details = {"coverage": prepared.coverage.document(), "example": prepared.example}
     return report
 
 

@@ -23,7 +23,7 @@ def summary(document: dict[str, Any]) -> str:
     if document["job"] == "eval" and "metrics" in document:
         return _evaluation(document)
     if document["job"] == "validate":
-        return _coverage(document["coverage"]) + _example(document.get("example"))
+        return _coverage(document["coverage"]) + _example(document["example"])
     if document["job"] == "export":
         return "\n".join(f"{split}: {path}" for split, path in document["outputs"].items())
     if document["job"] in _TOLD:

@@ -51,7 +51,7 @@ class Outstanding(NamedTuple):
 def outstanding(pairs: Iterable[TokenPair], store: ReferenceStore, shard: Shard, *, damaged: Damaged) -> Outstanding:
     """Compare what is wanted with what is stored."""
     by_key = {pair.key: pair for pair in pairs if shard.owns(pair)}
-    stored = store.rows(["pair_key"], damaged=damaged)
+    stored = store.rows(["pair_key"], damaged=damaged)  # all that most jobs ever look at: keys cost memory
     missing = sorted((by_key[key] for key in missing_keys(list(by_key), stored)), key=unit_order)
     known: dict[str, TokenLogps] = {}
     if missing:

@@ -6,7 +6,7 @@ import pytest
 
 from data.canonical import BadRow, canonical_pair
 from data.errors import DataError
-from data.forms import FORMS, SAMPLE, candidates, tell_form
+from data.forms import FORMS, candidates, tell_form
 from data.schema import Message, SourceRow
 
 ASK, SAID, AGAIN = (
@@ -98,6 +98,7 @@ ROWS = [
         {"prompt": TRANSCRIPT, "answers": [{"answer": text, "rank": i} for i, text in enumerate(REPLIES.values(), 1)]},
         LONG,
     ),
+    ("rated answers", {"prompt": None, "instruction": "And at dusk?", "completions": RATED}, SHORT),
     ("message tree", tree(reply("No idea.", 1), reply("Blue light is lost.", 0)), SHORT),
 ]
 
@@ -133,6 +134,7 @@ def test_every_form_has_a_row_here_and_no_row_fits_two():
         ("\n\nHuman: Why? Assistant: inside a line", "no_assistant_turn"),
         ("\n\nHuman: Why?\n\nAssistant: ", "empty_completion"),
         (7, "wrong_type"),
+        ("Note: do not read this.\n\nHuman: Why?\n\nAssistant: So.", "wrong_type"),
     ],
 )
 def test_transcripts_whose_sides_do_not_belong_together_are_rejected(rejected, reason):
@@ -299,7 +301,3 @@ def test_no_row_is_ever_lost_whatever_stands_in_it():
                 assert bad is not None or canonical_pair(candidate)
             except BadRow as reason:
                 assert reason.detail
-
-
-def test_the_sample_is_large_enough_to_see_both_kinds():
-    assert SAMPLE >= 100

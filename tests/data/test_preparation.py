@@ -251,6 +251,27 @@ def test_columns_are_given_their_meaning(prepare_rows, tokenizer):
     assert all("Question" in tokenizer.decode(pair.chosen.prompt_ids) for pair in prepared.all)
 
 
+@pytest.mark.parametrize(
+    ("columns", "row"),
+    [
+        (
+            {"prompt": "instruction"},
+            {"prompt": "a title", "completions": [{"text": "a", "rank": 1}, {"text": "b", "rank": 2}]},
+        ),
+        ({"chosen": "better", "rejected": "worse"}, {"question": "Which?", "better": "a", "worse": "b"}),
+        ({"prompt": "query"}, {"question": "not this", "chosen_response": "x", "chosen": "a", "rejected": "b"}),
+    ],
+)
+def test_columns_that_are_not_named_keep_their_names(prepare_rows, tokenizer, columns, row):
+    rows = [{"instruction": f"Question {i}?", "query": f"Question {i}?"} | row for i in range(3)]
+    rows = [
+        {name: value for name, value in each.items() if "question" not in row or name != "instruction"} for each in rows
+    ]
+    prepared = prepare_rows(*rows, source={"columns": columns})
+    assert prepared.coverage.used == 3
+    assert "not this" not in tokenizer.decode(prepared.all[0].chosen.prompt_ids)
+
+
 def test_a_rule_for_pairs_of_rows_that_are_pairs_is_refused(prepare_rows):
     with pytest.raises(
         DataError, match=r"pairs: all has no effect on .*rows.jsonl, whose rows are of the form `prompt and"

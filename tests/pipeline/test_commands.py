@@ -100,6 +100,13 @@ def test_validate_shows_how_the_rows_are_read_and_a_pair_as_the_model_reads_it(w
     assert lines[lines.index("--- chosen") + 1].startswith("\u27e6It jumps") and lines[-1].endswith("<|im_end|>\u27e7")
 
 
+def test_the_second_time_nothing_is_tokenised_and_the_same_is_shown(work):
+    first = work.run("validate")
+    without = BLOCK_TORCH.replace("torch", "transformers")
+    again = document(work.command("validate", "-c", str(work.config), "--json", module=without))
+    assert again["exit_code"] == 0 and again["example"] == first["example"] and first["example"]["prompt"]
+
+
 @pytest.mark.parametrize("job", ["validate", "precompute-ref"])
 def test_strict_stops_where_one_row_is_rejected(work, job):
     work.data.write_text(work.data.read_text() + "{torn\n")
