@@ -9,6 +9,7 @@ import torch
 
 import pipeline  # noqa: F401 - finds our packages
 from data.schema import TokenPair, unique_responses
+from data.token_pairs import TokenPairs
 from measurement import TRAIN, WARM_UP, Pairs, Spec, longest_rows, measured
 from pipeline.control import ProcessControl
 from stages.reference_rows import ReferenceLogps
@@ -44,7 +45,7 @@ def our_training(spec: Spec, pairs: Pairs) -> dict[str, Any]:
     reference = {pair.key: ReferenceLogps(0.0, 0.0) for pair in pairs.tokens}
     with tempfile.TemporaryDirectory() as folder:
         control = ProcessControl(quiet=True)
-        trainer = Trainer(pairs.tokens, reference, scorer, TRAIN, Path(folder), "benchmark", control)
+        trainer = Trainer(TokenPairs.of(pairs.tokens), reference, scorer, TRAIN, Path(folder), "benchmark", control)
         longest = [pairs.tokens[row] for row in longest_rows(pairs.tokens)]
         for batch in scorer.plan([(pair.chosen, pair.rejected) for pair in longest]):
             scorer.logps(batch.responses).mean().backward()  # type: ignore[no-untyped-call]

@@ -13,7 +13,8 @@ from pathlib import Path
 from random import Random
 
 import pipeline  # noqa: F401 - finds our packages
-from data.canonical import BadRow, canonical_pair
+from data.bad_rows import BadRow
+from data.canonical import canonical_pair
 from data.schema import PreferencePair, SourceRow, TokenPair
 from data.sources import Source, read_rows
 from data.tokenization import PairTokenizer, end_ids, load_tokenizer

@@ -3,72 +3,25 @@
 Each of the three is text or a list of messages `{role, content}`; forms.py makes these of whatever a source has.
 """
 
-from typing import Literal
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
 
-from data.schema import Message, PreferencePair, Rejection, SourceRow
-
-Reason = Literal[
-    "unreadable_row",
-    "missing_field",
-    "wrong_type",
-    "unknown_role",
-    "empty_prompt",
-    "prompt_ends_with_assistant",
-    "empty_completion",
-    "no_assistant_turn",
-    "not_one_assistant_turn",
-    "prompt_mismatch",
-    "no_preference",
-    "identical_completions",
-    # decided once the row is in tokens (tokenization.py)
-    "template_failed",
-    "special_tokens_in_text",
-    "prompt_not_a_prefix",
-    "seam_inside_a_token",
-    "prompt_too_long",
-    "identical_after_truncation",
-]
-REASONS: dict[Reason, str] = {
-    "unreadable_row": "a line that is no JSON",
-    "missing_field": "a column of the form is not there",
-    "wrong_type": "null, a number, half a character, NUL, or a value of another kind than in other rows",
-    "unknown_role": "a message of a role other than system, user, assistant and tool",
-    "empty_prompt": "a prompt without text",
-    "prompt_ends_with_assistant": "the last message of the prompt is the assistant's",
-    "empty_completion": "a completion without text",
-    "no_assistant_turn": "a conversation or transcript that does not end with the assistant's turn",
-    "not_one_assistant_turn": "a completion of several messages, or not the assistant's",
-    "prompt_mismatch": "chosen and rejected answer different prompts",
-    "no_preference": "rated answers of which none is better than another",
-    "identical_completions": "chosen and rejected are the same",
-    "template_failed": "the chat template refused the row",
-    "special_tokens_in_text": "a text that holds a special token of the model",
-    "prompt_not_a_prefix": "rendered alone, the prompt is not what the rendered conversation opens with",
-    "seam_inside_a_token": "a token straddles prompt and response, and apart the text changes",
-    "prompt_too_long": "the prompt alone reaches max_length",
-    "identical_after_truncation": "both completions are the same once they are cut to max_length",
-}
-"""What each means."""
+from data.bad_rows import BadRow
+from data.schema import Message, PreferencePair, SourceRow
 
 _FIELDS = ("prompt", "chosen", "rejected")
+ARGUMENTS = ("tools", "chat_template_kwargs")
+"""Columns that a chat template is given beside the messages."""
 _ROLES = ("system", "user", "assistant", "tool")
+_MORE = ("name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_TEMPLATES_OWN = {"messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message"}
 
 
-class BadRow(Exception):
-    """A row that cannot be used; `reason` is what it is counted under, `detail` is for the person who looks."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail.encode(errors="replace").decode()  # it may quote a row that holds half a character
-
-    def rejection(self, row: int, location: str) -> Rejection:
-        """The record of this row's refusal."""
-        return Rejection(row, location, self.reason, self.detail)
-
-
-def canonical_pair(source: SourceRow) -> PreferencePair:
-    """The row in normal form.
+def canonical_pair(source: SourceRow, group_by: str | None = None) -> PreferencePair:
+    """The row in normal form; the column `group_by` is what the held-out split is cut by.
 
     Raises:
         BadRow: with the reason it is counted under.
@@ -89,7 +42,9 @@ def canonical_pair(source: SourceRow) -> PreferencePair:
     _check_completion(rejected, "rejected")
     if chosen == rejected:
         raise BadRow("identical_completions", "chosen and rejected are the same")
-    return PreferencePair(source.number, source.location, prompt, chosen, rejected)
+    arguments = _arguments(source.content)
+    group = None if group_by is None else _group(source.content, group_by)
+    return PreferencePair(source.number, source.location, prompt, chosen, rejected, arguments, group)
 
 
 def _messages(value: object, name: str, text_role: str) -> tuple[Message, ...]:
@@ -104,21 +59,46 @@ def _messages(value: object, name: str, text_role: str) -> tuple[Message, ...]:
 def _message(item: object, name: str) -> Message:
     if not isinstance(item, dict):
         raise BadRow("wrong_type", f"{name} is a {_kind(item)}, not a message with role and content")
-    role, content = item.get("role"), item.get("content")
-    if not isinstance(role, str) or not isinstance(content, str):
-        raise BadRow("wrong_type", f"{name} has role of type {_kind(role)} and content of type {_kind(content)}")
+    more = {key: item[key] for key in _MORE if item.get(key) not in (None, [], "")}
+    role, content = item.get("role"), _content(item.get("content"), name)
+    if content is None and "tool_calls" in more:
+        content = ""  # a message that only calls tools says nothing
+    if not isinstance(role, str) or content is None:
+        kinds = _kind(role), _kind(item.get("content"))
+        raise BadRow("wrong_type", f"{name} has role of type {kinds[0]} and content of type {kinds[1]}")
     if role not in _ROLES:
         raise BadRow("unknown_role", f"{name} has the role {role!r}; known: {', '.join(_ROLES)}")
-    return Message(role, _clean(content, name))
+    return Message(role, _clean(content, name), _clean_all(more, name))
+
+
+def _content(content: object, name: str) -> str | None:
+    """A text, or the texts of a list of parts {type: text, text}; None for anything else."""
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else None
+    texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type", "text") == "text"]
+    if len(texts) < len(content) or not all(isinstance(text, str) for text in texts):
+        kinds = sorted({str(part.get("type")) for part in content if isinstance(part, dict)} - {"text"})
+        raise BadRow("wrong_type", f"{name} has parts that are no text ({', '.join(kinds) or 'of no type'})")
+    return "".join(map(str, texts))
 
 
 def _clean(text: str, name: str) -> str:
     """The text itself; a lone surrogate (half of a character) cannot be encoded, and NUL ends a text elsewhere."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise BadRow("wrong_type", f"{name} holds a lone surrogate, half of a character")
-    if "\0" in text:
-        raise BadRow("wrong_type", f"{name} holds a NUL character")
+    if found := _NO_TEXT.search(text):
+        what = "NUL character" if found[0] == "\0" else "lone surrogate, half of a character"
+        raise BadRow("wrong_type", f"{name} holds a {what}")
     return text
+
+
+def _clean_all(value: Any, name: str) -> Any:
+    """The same of all texts in a document."""
+    if isinstance(value, str):
+        return _clean(value, name)
+    if isinstance(value, list):
+        return [_clean_all(item, name) for item in value]
+    if isinstance(value, dict):
+        return {_clean(str(key), name): _clean_all(item, name) for key, item in value.items()}
+    return value
 
 
 def _check_prompt(prompt: tuple[Message, ...]) -> None:
@@ -129,11 +109,43 @@ def _check_prompt(prompt: tuple[Message, ...]) -> None:
 
 
 def _check_completion(completion: tuple[Message, ...], name: str) -> None:
-    if len(completion) != 1 or completion[0].role != "assistant":
-        roles = ", ".join(message.role for message in completion) or "nothing"
-        raise BadRow("not_one_assistant_turn", f"{name} is {roles}; one assistant message is expected")
-    if not completion[0].content.strip():
+    """From the assistant to the assistant: a response, with what tools answered to it in between."""
+    roles = [message.role for message in completion]
+    if not roles or roles[0] != "assistant" or roles[-1] != "assistant" or "system" in roles:
+        found = ", ".join(roles) or "nothing"
+        raise BadRow("no_assistant_turn", f"{name} is {found}; it has to begin and end with an assistant's message")
+    said = (message for message in completion if message.role == "assistant")
+    if not all(message.content.strip() or "tool_calls" in message.more for message in said):
         raise BadRow("empty_completion", f"{name} is empty")
+
+
+def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the row gives to the chat template; both columns may be JSON in a text, as they often are in Parquet."""
+    tools, own = (_document(content.get(name), name) for name in ARGUMENTS)
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        raise BadRow("wrong_type", "tools is no list of objects")
+    if own is not None and not isinstance(own, dict):
+        raise BadRow("wrong_type", f"chat_template_kwargs is a {_kind(own)}, not an object")
+    if taken := sorted(_TEMPLATES_OWN & set(own or {})):
+        raise BadRow("wrong_type", f"chat_template_kwargs sets {', '.join(taken)}, which the row itself says")
+    given = {name: value for name, value in (own or {}).items() if value is not None}
+    return ({"tools": tools} if tools else {}) | given
+
+
+def _document(value: Any, name: str) -> Any:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() else None
+        except ValueError as error:
+            raise BadRow("wrong_type", f"{name} is a text that is no JSON ({error})") from error
+    return _clean_all(value, name)
+
+
+def _group(content: Mapping[str, Any], column: str) -> str:
+    value = content.get(column)
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise BadRow("missing_field", f"the column {column} of data.group_by is a {_kind(value)}, not text or a number")
+    return str(value)
 
 
 def _kind(value: object) -> str:

@@ -4,9 +4,10 @@ What is of no such way is handed on as it is: the judge of rows (canonical.py) s
 """
 
 import re
+from itertools import count
 from typing import Any
 
-from data.canonical import BadRow
+from data.bad_rows import BadRow
 
 Chat = list[Any]
 
@@ -40,11 +41,23 @@ def is_transcript(value: Any) -> bool:
     return isinstance(value, str) and value.lstrip().startswith("Human:") and "Assistant:" in value
 
 
-def split_last_turn(chat: Chat, name: str) -> tuple[Chat, Chat]:
-    """A whole conversation as what comes before the assistant's last turn, and that turn."""
-    if chat[-1].get("role") != "assistant":
-        raise BadRow("no_assistant_turn", f"{name} does not end with an assistant's turn")
-    return chat[:-1], chat[-1:]
+def split_conversations(chosen: Chat, rejected: Chat) -> tuple[Chat, Chat, Chat]:
+    """Two whole conversations as their prompt and either response.
+
+    The response is the assistant's last turn; where the two part earlier, over tools, all that the assistant and the
+    tools say from there on.
+    """
+    for name, chat in (("chosen", chosen), ("rejected", rejected)):
+        if chat[-1].get("role") != "assistant":
+            raise BadRow("no_assistant_turn", f"{name} does not end with an assistant's turn")
+    if same_words(chosen[:-1], rejected[:-1]):
+        return chosen[:-1], chosen[-1:], rejected[-1:]
+    shared = next(i for i in count() if not same_words(chosen[i : i + 1], rejected[i : i + 1]))
+    while shared and chosen[shared - 1].get("role") == "assistant":
+        shared -= 1
+    if any(message.get("role") not in ("assistant", "tool") for message in (*chosen[shared:], *rejected[shared:])):
+        raise BadRow("prompt_mismatch", "chosen and rejected have other turns before the last one")
+    return chosen[:shared], chosen[shared:], rejected[shared:]
 
 
 def split_transcript(text: str, name: str) -> tuple[Chat, str]:
@@ -81,10 +94,16 @@ def same_words(one: Any, other: Any) -> bool:
     one, other = as_chat(one), as_chat(other)
     if one is None or other is None or len(one) != len(other):
         return False
-    return all(
-        a.get("role") == b.get("role") and same_words(a.get("content"), b.get("content"))
-        for a, b in zip(one, other, strict=True)
-    )
+    return all(_same_message(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _same_message(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    if one.get("role") != other.get("role") or (one.get("tool_calls") or None) != (other.get("tool_calls") or None):
+        return False
+    said, said_there = one.get("content"), other.get("content")
+    if isinstance(said, str) and isinstance(said_there, str):
+        return said.strip() == said_there.strip()
+    return bool(said == said_there)
 
 
 def _message(item: dict[str, Any]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ pairs.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data.canonical import BadRow
+from data.bad_rows import BadRow
 from data.conversations import (
     as_chat,
     is_transcript,
     is_whole,
     prompt_messages,
     same_words,
-    split_last_turn,
+    split_conversations,
     split_transcript,
 )
 from data.rankings import Rule, answers_of, preferences, ranked_replies
@@ -112,7 +112,10 @@ def read_transcripts(row: Row, _: Rule) -> Iterator[Fields]:
         if not isinstance(text, str) or not text.lstrip().startswith("Human:"):
             raise BadRow("wrong_type", f"{name} is no text that opens with 'Human:', unlike in other rows")
         sides[name] = split_transcript(text, name)
-    yield _one_prompt(row, *sides["chosen"], *sides["rejected"])
+    (prompt, chosen), (other_prompt, rejected) = sides["chosen"], sides["rejected"]
+    if not same_words(prompt, other_prompt):
+        raise BadRow("prompt_mismatch", "chosen and rejected have other turns before the last one")
+    yield {"prompt": _with_system(row, prompt), "chosen": chosen, "rejected": rejected}
 
 
 def fits_conversations(row: Row) -> bool:
@@ -122,25 +125,20 @@ def fits_conversations(row: Row) -> bool:
 
 def read_conversations(row: Row, _: Rule) -> Iterator[Fields]:
     """Cut at the assistant's last turn; a prompt beside them has to be what they open with."""
-    sides = {}
+    chats = []
     for name in ("chosen", "rejected"):
         value = _column(row, name)
         if not is_whole(value):
             raise BadRow("wrong_type", f"{name} is no whole conversation, unlike in other rows")
-        sides[name] = split_last_turn(as_chat(value) or [], name)
-    fields = _one_prompt(row, *sides["chosen"], *sides["rejected"])
+        chats.append(as_chat(value) or [])
+    prompt, chosen, rejected = split_conversations(*chats)
+    fields = {"prompt": _with_system(row, prompt), "chosen": chosen, "rejected": rejected}
     given = prompt_messages(row.get("prompt"))
     users = [message.get("content") for message in fields["prompt"] if message.get("role") == "user"]
     told = fields["prompt"], fields["prompt"][1:], users[-1:] and users[-1], users[:1] and users[0]
     if given is not None and not any(same_words(given, each) for each in told):
         raise BadRow("prompt_mismatch", "the prompt is not what the conversations open with")
     yield fields
-
-
-def _one_prompt(row: Row, before: Any, chosen: Any, other_before: Any, rejected: Any) -> Fields:
-    if not same_words(before, other_before):
-        raise BadRow("prompt_mismatch", "chosen and rejected have other turns before the last one")
-    return {"prompt": _with_system(row, before), "chosen": chosen, "rejected": rejected}
 
 
 def fits_question(row: Row) -> bool:

@@ -6,11 +6,10 @@ something else. The table of docs/data.md is made of FORMS.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from data import form_readers as readers
-from data.canonical import BadRow
+from data.bad_rows import BadRow
 from data.errors import DataError
 from data.form_readers import PROMPTS, Fields, Row
 from data.rankings import Rule
@@ -19,6 +18,7 @@ from data.schema import SourceRow
 SAMPLE = 200  # rows that tell the form
 DEFAULT_RULE: Rule = "best-worst"
 _CLEAR = 0.9  # of the rows that have a form
+_MEDIA = {"image": "images", "images": "images", "audio": "sound", "video": "videos", "videos": "videos"}
 _SHOWN = 40  # columns that a message names, and characters of each
 
 
@@ -39,9 +39,10 @@ def tell_form(name: str, rows: Sequence[SourceRow]) -> Form:
     """The form of a source by its first rows; `name` is for messages.
 
     Raises:
-        DataError: they have none, or more than one.
+        DataError: they have none, or more than one; or they hold more than texts.
     """
     contents = [row.content for row in rows if isinstance(row.content, dict)]
+    _refuse_media(name, contents)
     found = Counter(form.name for content in contents for form in FORMS if form.fits(content))
     if not found:
         return _of_no_form(name, contents)
@@ -55,6 +56,21 @@ def tell_form(name: str, rows: Sequence[SourceRow]) -> Form:
             "beside the source's path, or put the rows of different forms into files of their own."
         )
     return next(form for form in FORMS if form.name == likeliest)
+
+
+def _refuse_media(name: str, contents: Sequence[Row]) -> None:
+    for column, kind in _MEDIA.items():
+        if any(_holds(content.get(column)) for content in contents):
+            raise DataError(
+                f"The rows of {name} hold {kind} (column {column}); only text models are aligned here. Take data that "
+                "can be judged by their text alone, and remove or empty that column."
+            )
+
+
+def _holds(value: object) -> bool:
+    """Whether there is anything in it: a list of nulls holds nothing, nor does an image without bytes and path."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return bool(value) if inner is None else any(map(_holds, inner))
 
 
 def _of_no_form(name: str, contents: Sequence[Row]) -> Form:
@@ -73,25 +89,6 @@ def _of_no_form(name: str, contents: Sequence[Row]) -> Form:
 def _printable(column: object) -> str:
     """A name that may hold anything, for a message."""
     return str(column)[:_SHOWN].encode(errors="replace").decode()
-
-
-def candidates(row: SourceRow, form: Form, rule: Rule) -> list[tuple[SourceRow, BadRow | None]]:
-    """The pairs of a row as rows of prompt, chosen and rejected, or what is wrong with each; nearly always one."""
-    if row.problem is not None or not isinstance(row.content, dict):
-        return [(row, None)]
-    found: list[Fields | BadRow] = []
-    try:
-        found.extend(form.read(row.content, rule))
-    except BadRow as bad:
-        found.append(bad)
-    several = len(found) > 1
-    return [
-        (
-            replace(row, location=f"{row.location}#{i}" if several else row.location, content=fields),
-            fields if isinstance(fields, BadRow) else None,
-        )
-        for i, fields in enumerate(found, 1)
-    ]
 
 
 FORMS = (

@@ -6,7 +6,7 @@ them, and no version number goes in: a schema change must never score the world 
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,26 @@ class DigestMemo:
 
     def digest(self, path: Path) -> str:
         """sha256 of the file, read only when it is not the file that was read before."""
-        status = path.resolve().stat()
-        stamp = f"{path.resolve()}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
+        stamp = _stamp(path)
         if stamp not in self._known:
-            self._known[stamp] = file_digest(path)
-            write_json(self._path, self._known)
+            self.note({path: file_digest(path)})
         return self._known[stamp]
+
+    def note(self, digests: Mapping[Path, str]) -> None:
+        """Remember the digests of files, all at once."""
+        if digests:
+            self._known = _read_memo(self._path) | {_stamp(path): digest for path, digest in digests.items()}
+            write_json(self._path, self._known)
+
+    def read(self, paths: Iterable[Path]) -> None:
+        """Read those of the files that are not known, and remember them all at once."""
+        self.note({path: file_digest(path) for path in paths if _stamp(path) not in self._known})
+
+
+def _stamp(path: Path) -> str:
+    """What changes with a file."""
+    status = path.resolve().stat()
+    return f"{path.resolve()}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}"
 
 
 def _read_memo(path: Path) -> dict[str, str]:

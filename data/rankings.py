@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any, Literal, NamedTuple
 
-from data.canonical import BadRow
+from data.bad_rows import BadRow
 from data.conversations import as_chat
 
 Rule = Literal["best-worst", "all", "adjacent"]

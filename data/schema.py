@@ -10,12 +10,15 @@ TokenPair        prompt_ids  [P]        what the model reads
                  pair_key = sha256(chosen_key, rejected_key)       joined by key, never by position
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data.identity import Mask, TokenIds, pair_key, prompt_key, response_key
+
+_ENCODER = json.JSONEncoder(sort_keys=True)
 
 
 class Message(NamedTuple):
@@ -23,6 +26,12 @@ class Message(NamedTuple):
 
     role: str
     content: str
+    more: Mapping[str, Any] = {}
+    """What else a template may read: tool calls, the name of a tool, reasoning."""
+
+    def document(self) -> dict[str, Any]:
+        """As chat templates read it."""
+        return {"role": self.role, "content": self.content, **self.more}
 
 
 @dataclass(frozen=True)
@@ -43,12 +52,30 @@ class PreferencePair:
     location: str
     prompt: tuple[Message, ...]
     chosen: tuple[Message, ...]
+    """From the assistant's message to the assistant's message; tools may answer in between."""
     rejected: tuple[Message, ...]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What the chat template is given beside the messages: tools, and the row's own arguments."""
+    own_group: str | None = None
+    """The value of `data.group_by`, if there is such a column."""
 
     @property
-    def first_user_turn(self) -> str:
+    def group(self) -> str:
         """What the held-out split is cut by: one question never stands on both sides of it."""
+        if self.own_group is not None:
+            return self.own_group
         return next((m.content for m in self.prompt if m.role == "user"), self.prompt[0].content)
+
+    def numbered(self, row: int) -> "PreferencePair":
+        """The same pair in another place of the order."""
+        return replace(self, row=row)
+
+    def texts(self) -> tuple[str, str, str]:
+        """What a template is given for the prompt and either response, as JSON: the same text is the same pair."""
+        sides = [[message.document() for message in side] for side in (self.prompt, self.chosen, self.rejected)]
+        sides[0].append(dict(self.arguments))
+        prompt, chosen, rejected = (_ENCODER.encode(side) for side in sides)
+        return prompt, chosen, rejected
 
 
 @dataclass(frozen=True)
@@ -106,10 +133,14 @@ class TokenPair:
         return pair_key(self.chosen.key, self.rejected.key)
 
 
+def both_sides(pairs: Iterable[TokenPair]) -> Iterator[Response]:
+    """The responses of these pairs, one after the other."""
+    return (side for pair in pairs for side in (pair.chosen, pair.rejected))
+
+
 def unique_responses(pairs: Iterable[TokenPair]) -> list[Response]:
     """The responses of these pairs, once each, in the order of their first appearance."""
     unique: dict[str, Response] = {}
-    for pair in pairs:
-        unique.setdefault(pair.chosen.key, pair.chosen)
-        unique.setdefault(pair.rejected.key, pair.rejected)
+    for response in both_sides(pairs):
+        unique.setdefault(response.key, response)
     return list(unique.values())

@@ -1,48 +1,41 @@
-"""Reads preference rows from files and from the Hub, each with the place it stands in.
+"""Where preference rows come from: files, folders and the Hub, each a stream of lines of JSON with their places."""
 
-Lines of JSON are parsed one by one: a torn or mistyped line is one bad row with its line number, and no reader
-coerces a column's types behind the user's back.
-"""
-
-import gzip
 import hashlib
-import json
-import re
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from data.errors import DataError, one_line
+from data.errors import DataError
+from data.hub import hub_digest, is_hub_id, read_hub
 from data.identity import file_digest
+from data.lines import Line, parse_line
 from data.rankings import Rule
 from data.schema import SourceRow
 from data.settings import Settings
+from data.source_files import ENDINGS, read_file, reads
+from data.source_folders import files_of
 
-JSON_LINES = (".jsonl", ".jsonl.gz")
-JSON = (".json", ".json.gz")
-PARQUET = (".parquet",)
-ARROW = (".arrow",)  # the cache of the library `datasets`
-FILES = JSON_LINES + JSON + PARQUET + ARROW
+__all__ = ["Column", "Line", "Source", "parse_line", "read_lines", "read_rows", "source_digest"]
+
 Column = Literal["prompt", "chosen", "rejected", "answers", "system"]
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Source(Settings):
     """Where preference rows come from. A bare string stands for `{path: ...}`."""
 
     path: str
-    """A file (.jsonl, .json, either with .gz, .parquet or .arrow) or the id of a data set on the Hub."""
+    """A file (.jsonl, .json, .csv or .tsv, each also with .gz or .zst; .parquet or .arrow), a folder of such files, or
+    the id of a data set on the Hub: `owner/name`, or `owner/name@revision`."""
     split: str | None = None
-    """Split of a Hub data set; none: `train`. Files have no splits."""
+    """Split of a Hub data set (none: `train`), or the files of a folder whose path has this word. A file has none."""
     columns: dict[Column, str] = Field(default_factory=dict)
     """Which column is the prompt, which is chosen: `{prompt: query, chosen: better}`; the others keep their names."""
     pairs: Rule | None = None
     """Which pairs to make of rated answers: `best-worst` (the default), `adjacent` or `all`."""
+    weight: float = Field(default=1.0, gt=0)
+    """Visits an epoch of each training pair of this source; 0.5: every other pair, chosen by its key."""
 
     @model_validator(mode="before")
     @classmethod
@@ -50,15 +43,15 @@ class Source(Settings):
         return {"path": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _split_only_on_hub(self) -> "Source":
-        if self.split is not None and self.is_file:
+    def _no_split_of_a_file(self) -> "Source":
+        if self.split is not None and self.is_local and not Path(self.path).is_dir():
             raise ValueError(f"split: {self.split} has no effect on the file {self.path}; remove it")
         return self
 
     @property
-    def is_file(self) -> bool:
-        """Whether the path is a file's (by its ending, or because it exists) rather than a Hub id."""
-        return self.path.endswith(FILES) or Path(self.path).exists()
+    def is_local(self) -> bool:
+        """Whether the path is a file's or folder's (by its ending, or because it exists) rather than a Hub id."""
+        return reads(self.path) or Path(self.path).exists()
 
     @property
     def name(self) -> str:
@@ -66,107 +59,61 @@ class Source(Settings):
         return self.path if self.split is None else f"{self.path}[{self.split}]"
 
 
-def read_rows(source: Source) -> Iterator[SourceRow]:
-    """Rows of one source in order; a line that cannot be read is a row with a `problem`.
+def read_lines(source: Source) -> Iterator[Line]:
+    """Rows of one source in order, not parsed; a blank line is a line too, with the text b"".
 
     Raises:
         DataError: the source is absent, of an unknown kind, or damaged as a whole.
     """
-    if not source.is_file:
-        yield from _read_hub(source)
+    if _is_on_hub(source):
+        yield from read_hub(source.name, source.path, source.split or "train")
         return
-    path = _existing_file(source)
-    try:
-        if source.path.endswith(JSON_LINES):
-            yield from _read_json_lines(path)
-        elif source.path.endswith(JSON):
-            yield from _read_json(path)
-        elif source.path.endswith(PARQUET):
-            yield from _read_batches(path, pq.ParquetFile(path).iter_batches())
-        elif source.path.endswith(ARROW):
-            with pa.ipc.open_stream(path) as batches:
-                yield from _read_batches(path, batches)
-        else:
-            raise DataError(
-                f"Cannot tell the format of {path} by its name. Known endings: "
-                f"{', '.join(FILES)}. Rename or convert the file."
-            )
-    except (OSError, EOFError, ValueError, zlib.error, RecursionError) as error:
+    for name, path in _files(source):
+        yield from read_file(name, path)
+
+
+def read_rows(source: Source) -> Iterator[SourceRow]:
+    """Rows of one source in order, without blank lines; one that cannot be read has a `problem`.
+
+    Raises:
+        DataError: the source is absent, of an unknown kind, or damaged as a whole.
+    """
+    return (parse_line(line) for line in read_lines(source) if line.text or line.problem)
+
+
+def source_digest(source: Source, digest: Callable[[Path], str] = file_digest) -> str:
+    """Identity of a source's content: of a file's bytes, a folder's files, or a Hub data set's fingerprint.
+
+    Raises:
+        DataError: the source is absent.
+    """
+    if _is_on_hub(source):
+        return hub_digest(source.name, source.path, source.split or "train")
+    if not Path(source.path).is_dir():
+        return digest(next(path for _, path in _files(source)))
+    files = "".join(
+        f"{file.as_posix()}\0{digest(Path(source.path) / file)}\n" for file in files_of(source.path, source.split)
+    )
+    return hashlib.sha256(files.encode(errors="surrogateescape")).hexdigest()
+
+
+def _is_on_hub(source: Source) -> bool:
+    if source.is_local:
+        return False
+    if not is_hub_id(source.path):
         raise DataError(
-            f"The preference data {path} cannot be read: {error}. The file is damaged or not of the kind that its "
-            "ending says; write it again."
-        ) from error
+            f"{source.path} is neither a folder nor a file with a known ending ({ENDINGS}) nor a Hub id such as "
+            "owner/name. Correct `data.train` or `data.eval`."
+        )
+    return True
 
 
-def source_digest(source: Source) -> str:
-    """Identity of a source's content: of the file's bytes, or of the Hub data set's fingerprint."""
-    if source.is_file:
-        return file_digest(_existing_file(source))
-    fingerprint = _load_hub(source)._fingerprint
-    return hashlib.sha256(str(fingerprint).encode()).hexdigest()
-
-
-def _existing_file(source: Source) -> Path:
+def _files(source: Source) -> list[tuple[str, Path]]:
+    """The files of a source, each with what a location begins with."""
     path = Path(source.path)
     if path.is_dir():
-        raise DataError(f"The preference data {path} are a folder. Name the files in it under `data.train`, as a list.")
+        folder = source.path.rstrip("/")
+        return [(f"{folder}/{file.as_posix()}", path / file) for file in files_of(source.path, source.split)]
     if not path.is_file():
         raise DataError(f"The preference data {path} do not exist. Correct `data.train` or `data.eval`, or create it.")
-    return path
-
-
-def _read_json_lines(path: Path) -> Iterator[SourceRow]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
-        for number, raw in enumerate(file, start=1):
-            location = f"{path}:{number}"
-            line = raw.strip().removeprefix(b"\xef\xbb\xbf")
-            if not line:
-                continue
-            try:
-                yield SourceRow(number, location, json.loads(line))
-            except (ValueError, RecursionError) as error:
-                yield SourceRow(number, location, None, problem=f"not a line of JSON ({error})")
-
-
-def _read_json(path: Path) -> Iterator[SourceRow]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as file:
-        document = json.loads(file.read())
-    if not isinstance(document, list):
-        raise DataError(
-            f"{path} holds one JSON {type(document).__name__}, not a list of rows. Write a list of objects, or one "
-            "object a line under the ending .jsonl."
-        )
-    for number, content in enumerate(document, start=1):
-        yield SourceRow(number, f"{path}:{number}", content)
-
-
-def _read_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[SourceRow]:
-    number = 0
-    for batch in batches:
-        for content in batch.to_pylist():
-            number += 1
-            yield SourceRow(number, f"{path}:{number}", content)
-
-
-def _read_hub(source: Source) -> Iterator[SourceRow]:
-    for number, content in enumerate(_load_hub(source), start=1):
-        yield SourceRow(number, f"{source.name}:{number}", content)
-
-
-def _load_hub(source: Source) -> Any:
-    if not _HUB_ID.fullmatch(source.path):
-        raise DataError(
-            f"{source.path} is neither a file with a known ending ({', '.join(FILES)}) nor a "
-            "Hub id such as owner/name. Correct `data.train` or `data.eval`."
-        )
-    import datasets  # a second of import, for Hub ids only
-
-    try:
-        return datasets.load_dataset(source.path, split=source.split or "train")
-    except Exception as error:
-        raise DataError(
-            f"The data set {source.name} cannot be loaded from the Hub: {one_line(error)} Check the id, "
-            "the split and the network, or name a local file."
-        ) from error
+    return [(source.path, path)]

@@ -5,9 +5,14 @@ A question stands on one side only, a grown data set keeps its old split, and a 
 """
 
 import hashlib
-from typing import Literal
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
 
 Split = Literal["train", "dev", "eval"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+TRAIN, DEV, EVAL = range(3)
 
 _SALT = b"preference-split\x00"
 
@@ -17,11 +22,15 @@ def normalised(text: str) -> str:
     return " ".join(text.split())
 
 
-def split_of(first_user_turn: str, eval_fraction: float, dev_fraction: float) -> Split:
-    """The split of a pair whose prompt opens with `first_user_turn` (compared without regard to white space)."""
-    digest = hashlib.sha256(_SALT + normalised(first_user_turn).encode()).digest()
-    position = int.from_bytes(digest[:8], "big") / 2**64
-    if position < eval_fraction:
-        return "eval"
+def group_digest(group: str) -> bytes:
+    """16 bytes that stand for a first user turn, or for whatever else is held out as a whole."""
+    return hashlib.sha256(_SALT + normalised(group).encode()).digest()[:16]
+
+
+def split_of(groups: npt.NDArray[np.uint8], eval_fraction: float, dev_fraction: float) -> npt.NDArray[np.int8]:
+    """The split of each group digest (N, 16), as an index of SPLITS: (N,)."""
+    # The first eight bytes as a number in [0, 1).
+    position = np.ascontiguousarray(groups[:, :8]).view(">u8")[:, 0].astype(np.float64) / 2**64
     # dev is cut from the other end, so that changing one fraction never moves the other's pairs
-    return "dev" if position >= 1.0 - dev_fraction else "train"
+    rest = np.where(position >= 1.0 - dev_fraction, DEV, TRAIN)
+    return np.where(position < eval_fraction, EVAL, rest).astype(np.int8)

@@ -3,32 +3,40 @@
 With a chat template the prompt is rendered with the generation prompt, and its text must open the rendered
 conversation. Prompt and response are tokenised together; where the prompt's own ids do not open the joint ids (a token
 would straddle the seam) the two parts are tokenised apart, as generation sees them. What is scored runs up to and
-including the first end token; what a template appends after it is dropped; where there is none, it is appended.
+including the first end token; what a template appends after it is dropped; where there is none, it is appended. Of a
+response of several messages only what the assistant generates is scored, each turn up to its end token.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.canonical import BadRow
+from data.bad_rows import BadRow
+from data.chat_template import ChatTemplate, Span, limits, within_limits
+from data.encoding import Encoded, Encoder, Ids
 from data.errors import ConfigError, one_line
-from data.identity import Mask, TokenIds
 from data.schema import Message, PreferencePair, Rejection, Response, TokenPair
 
-BATCH = 256  # rows handed to the tokenizer at once: its threads work on a batch
+BATCH = 256  # rows handed to the tokenizer at once
 
 
-@dataclass(frozen=True)
-class _Rendered:
-    """A pair as three texts: the prompt, and the prompt with either response."""
+class _Text(NamedTuple):
+    """A response as text, behind its prompt; `spans`: what of it the assistant generates, None for all of it."""
+
+    text: str
+    spans: list[Span] | None
+
+
+class _Rendered(NamedTuple):
+    """A pair as three texts."""
 
     prompt: str
-    chosen: str
-    rejected: str
+    chosen: _Text
+    rejected: _Text
 
 
 class PairTokenizer:
@@ -39,112 +47,133 @@ class PairTokenizer:
         self._tokenizer = tokenizer
         self._end_ids = list(end_ids)
         self._max_length = max_length
-        self._has_template = bool(tokenizer.chat_template)
-        self._specials = sorted({t.content for t in tokenizer.added_tokens_decoder.values() if t.special})
+        self._template = ChatTemplate(tokenizer)
+        self._encoder = Encoder(tokenizer)
+        specials = sorted({t.content for t in tokenizer.added_tokens_decoder.values() if t.special and t.content})
+        self._special = re.compile("|".join(map(re.escape, specials)) or r"(?!)")
         # A template writes the start token itself; plain text gets the one that the tokenizer would add.
-        self._start_ids = [] if self._has_template else _start_ids(tokenizer)
+        self._start_ids = [] if self._template.present else _start_ids(tokenizer)
         self.seams_split = 0
         """Responses tokenised apart from their prompt because a token straddled the seam."""
 
-    def tokenize(self, pairs: Iterator[PreferencePair]) -> Iterator[tuple[PreferencePair, TokenPair | Rejection]]:
-        """Each pair, in order, with its token pair or its rejection."""
+    def tokenize(self, pairs: Iterable[PreferencePair]) -> Iterator[tuple[PreferencePair, TokenPair | Rejection]]:
+        """Each pair, in order, with its token pair or its rejection.
+
+        Raises:
+            DataError: the chat template did not come to an end.
+        """
+        pairs = iter(pairs)
         while batch := list(islice(pairs, BATCH)):
             yield from zip(batch, self._tokenize_batch(batch), strict=True)
 
     def _tokenize_batch(self, batch: list[PreferencePair]) -> Iterator[TokenPair | Rejection]:
-        rendered: list[_Rendered | BadRow] = [self._try_render(pair) for pair in batch]
-        good = [texts for texts in rendered if isinstance(texts, _Rendered)]
-        ids = iter(self._encode([text for texts in good for text in (texts.prompt, texts.chosen, texts.rejected)]))
-        for pair, texts in zip(batch, rendered, strict=True):
-            if isinstance(texts, BadRow):
-                yield texts.rejection(pair.row, pair.location)
-                continue
+        with limits():
+            rendered = [self._try_render(pair) for pair in batch]
+        good = [each for each in rendered if isinstance(each, _Rendered)]
+        encoded = iter(self._encoder.conversations([(r.prompt, (r.chosen.text, r.rejected.text)) for r in good]))
+        for pair, found in zip(batch, rendered, strict=True):
             try:
-                yield self._token_pair(pair, texts, next(ids), next(ids), next(ids))
+                if isinstance(found, BadRow):
+                    raise found
+                yield self._token_pair(pair, found, *next(encoded))
             except BadRow as bad:
                 yield bad.rejection(pair.row, pair.location)
 
     def _try_render(self, pair: PreferencePair) -> _Rendered | BadRow:
         try:
-            return self._render(pair)
+            with within_limits(pair.location):
+                return self._render(pair)
         except BadRow as bad:
             return bad
 
     def _render(self, pair: PreferencePair) -> _Rendered:
         for message in (*pair.prompt, *pair.chosen, *pair.rejected):
-            smuggled = next((s for s in self._specials if s in message.content), None)
-            if smuggled is not None:
-                raise BadRow(
-                    "special_tokens_in_text", f"the {message.role}'s text contains the special token {smuggled}"
-                )
-        if not self._has_template:
-            if len(pair.prompt) > 1:
-                raise BadRow("template_failed", "the tokenizer has no chat template for a prompt of several messages")
-            prompt = pair.prompt[0].content
-            return _Rendered(prompt, prompt + pair.chosen[0].content, prompt + pair.rejected[0].content)
-        prompt = self._template(pair.prompt, add_generation_prompt=True)
-        chosen = self._template((*pair.prompt, *pair.chosen), add_generation_prompt=False)
-        rejected = self._template((*pair.prompt, *pair.rejected), add_generation_prompt=False)
-        for name, text in (("chosen", chosen), ("rejected", rejected)):
-            if not text.startswith(prompt):
-                raise BadRow(
-                    "prompt_not_a_prefix", f"the rendered prompt does not open the rendered {name} conversation"
-                )
-        return _Rendered(prompt, chosen, rejected)
+            for text in _texts(message):
+                if smuggled := self._special.search(text):
+                    detail = f"the {message.role}'s text contains the special token {smuggled[0]}"
+                    raise BadRow("special_tokens_in_text", detail)
+        if not self._template.present:
+            if len(pair.prompt) > 1 or len(pair.chosen) > 1 or len(pair.rejected) > 1 or pair.arguments:
+                raise BadRow("template_failed", "the tokenizer has no chat template for several messages or tools")
+            sides = _Text(pair.chosen[0].content, None), _Text(pair.rejected[0].content, None)
+            return _Rendered(pair.prompt[0].content, *sides)
+        prompt = self._template.render(pair.prompt, pair.arguments, open_turn=True)
+        return _Rendered(prompt, *(self._render_side(pair, prompt, name) for name in ("chosen", "rejected")))
 
-    def _template(self, messages: tuple[Message, ...], *, add_generation_prompt: bool) -> str:
-        try:
-            return cast(
-                str,
-                self._tokenizer.apply_chat_template(
-                    [message._asdict() for message in messages],
-                    tokenize=False,
-                    add_generation_prompt=add_generation_prompt,
-                ),
-            )
-        except Exception as error:  # a template raises whatever its author chose
-            raise BadRow("template_failed", f"the chat template refused the row: {one_line(error)}") from error
+    def _render_side(self, pair: PreferencePair, prompt: str, name: str) -> _Text:
+        response: tuple[Message, ...] = getattr(pair, name)
+        messages = (*pair.prompt, *response)
+        if len(response) == 1:
+            text = self._template.render(messages, pair.arguments, open_turn=False)
+            return _Text(_after(prompt, text, f"the rendered {name} conversation"), None)
+        text, spans = self._template.generated(messages, pair.arguments)
+        after = _after(prompt, text, f"the rendered {name} conversation")
+        if spans is None:
+            spans = [self._turn(pair, response, place, text) for place in _said(response)]
+        start = len(prompt)
+        inside = [(max(0, begin - start), end - start) for begin, end in spans if end > start]
+        if not inside:
+            raise BadRow("template_failed", f"the chat template marks nothing of {name} as generated")
+        return _Text(after, inside)
 
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        if not texts:
-            return []
-        return cast(list[list[int]], self._tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+    def _turn(self, pair: PreferencePair, response: tuple[Message, ...], place: int, text: str) -> Span:
+        """Where the assistant's message at `place` of the response stands in the rendered text."""
+        before, to = (*pair.prompt, *response[:place]), (*pair.prompt, *response[: place + 1])
+        opened = self._template.render(before, pair.arguments, open_turn=True)
+        closed = self._template.render(to, pair.arguments, open_turn=False)
+        for part in (opened, closed):
+            _after(part, text, f"the rendered conversation, at message {place} of a response")
+        return len(opened), len(closed)
 
-    def _token_pair(
-        self, pair: PreferencePair, texts: _Rendered, prompt: list[int], chosen: list[int], rejected: list[int]
-    ) -> TokenPair:
+    def _token_pair(self, pair: PreferencePair, texts: _Rendered, prompt: Ids, sides: Sequence[Encoded]) -> TokenPair:
         room = self._max_length - len(self._start_ids) - len(prompt)
         if room <= 0:
             length = self._max_length - room
             raise BadRow("prompt_too_long", f"the prompt alone has {length} tokens; max_length is {self._max_length}")
         prompt_ids = np.array(self._start_ids + prompt, dtype=np.int32)
-        sides = []
-        for joint, text in ((chosen, texts.chosen), (rejected, texts.rejected)):
-            ids = self._response_ids(prompt, joint, text[len(texts.prompt) :])
-            sides.append((ids[:room], max(0, len(ids) - room)))
-        (chosen_ids, chosen_cut), (rejected_ids, rejected_cut) = sides
-        if chosen_ids == rejected_ids:
+        responses, cut = [], 0
+        for side, encoded in zip((texts.chosen, texts.rejected), sides, strict=True):
+            self._check_seam(side, encoded)
+            ids, mask = self._scored(texts.prompt, side, encoded)
+            responses.append(
+                Response(prompt_ids, np.array(ids[:room], dtype=np.int32), np.array(mask[:room], dtype=np.bool_))
+            )
+            cut += max(0, len(ids) - room)
+        chosen, rejected = responses
+        if np.array_equal(chosen.ids, rejected.ids):
             raise BadRow("identical_after_truncation", f"the first {room} tokens of both completions are the same")
-        return TokenPair(
-            pair.row,
-            pair.location,
-            _response(prompt_ids, chosen_ids),
-            _response(prompt_ids, rejected_ids),
-            chosen_cut + rejected_cut,
-        )
+        return TokenPair(pair.row, pair.location, chosen, rejected, cut)
 
-    def _response_ids(self, prompt: list[int], joint: list[int], response_text: str) -> list[int]:
-        """The response's tokens up to and including its first end token."""
-        if joint[: len(prompt)] == prompt:
-            ids = joint[len(prompt) :]
-        else:
-            ids = self._encode([response_text])[0]
-            if self._tokenizer.decode(ids, clean_up_tokenization_spaces=False) != response_text:
-                # some tokenizers open every text with a space: apart, another response would be scored
-                raise BadRow("seam_inside_a_token", "a token straddles prompt and response, and apart the text changes")
-            self.seams_split += 1
-        end = next((i for i, token in enumerate(ids) if token in self._end_ids), None)
-        return ids + self._end_ids[:1] if end is None else ids[: end + 1]
+    def _check_seam(self, side: _Text, encoded: Encoded) -> None:
+        if encoded.joined:
+            return
+        if self._tokenizer.decode(encoded.ids, clean_up_tokenization_spaces=False) != side.text:
+            # some tokenizers open every text with a space: apart, another response would be scored
+            raise BadRow("seam_inside_a_token", "a token straddles prompt and response, and apart the text changes")
+        self.seams_split += 1
+
+    def _scored(self, prompt: str, side: _Text, encoded: Encoded) -> tuple[Ids, list[bool]]:
+        """The response's tokens up to and including the end token of its last turn, and which of them are scored."""
+        if side.spans is None:
+            ids = self._to_end(encoded.ids)
+            return ids, [True] * len(ids)
+        _, offsets = self._encoder.with_offsets(prompt, side.text)
+        if offsets is None:
+            raise BadRow("template_failed", "a response of several messages needs a tokenizer that knows offsets")
+        ids, mask = [], []
+        for begin, end in side.spans:
+            first, behind = (sum(start < edge for start, _ in offsets) for edge in (begin, end))
+            turn = self._to_end(encoded.ids[first:behind], last=end == side.spans[-1][1])
+            mask += [False] * (first - len(ids)) + [True] * len(turn)
+            ids += encoded.ids[len(ids) : first] + turn
+        return ids, mask
+
+    def _to_end(self, ids: Ids, *, last: bool = True) -> Ids:
+        """A turn up to and including its first end token; the last turn of a response gets one if it has none."""
+        ends = [ids.index(token) for token in self._end_ids if token in ids]
+        if ends:
+            return ids[: min(ends) + 1]
+        return ids + self._end_ids[:1] if last else ids
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -171,11 +200,30 @@ def end_ids(tokenizer: Any, generation_eos: int | list[int] | None) -> list[int]
     return list(dict.fromkeys(found))
 
 
-def _start_ids(tokenizer: Any) -> list[int]:
+def _after(opening: str, text: str, what: str) -> str:
+    """What follows the opening."""
+    if not text.startswith(opening):
+        raise BadRow("prompt_not_a_prefix", f"the rendered prompt does not open {what}")
+    return text[len(opening) :]
+
+
+def _said(response: Sequence[Message]) -> list[int]:
+    return [place for place, message in enumerate(response) if message.role == "assistant"]
+
+
+def _texts(message: Message) -> Iterator[str]:
+    """Every text of a message."""
+    open_ends: list[Any] = [message.content, *message.more.values()]
+    while open_ends:
+        value = open_ends.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            open_ends += [*value, *value.values()]
+        elif isinstance(value, list):
+            open_ends += value
+
+
+def _start_ids(tokenizer: Any) -> Ids:
     opening = tokenizer("a")["input_ids"][:1]
     return opening if opening == [tokenizer.bos_token_id] else []
-
-
-def _response(prompt_ids: TokenIds, ids: list[int]) -> Response:
-    mask: Mask = np.ones(len(ids), dtype=np.bool_)
-    return Response(prompt_ids, np.array(ids, dtype=np.int32), mask)

@@ -8,7 +8,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from data.canonical import REASONS
+from data.bad_rows import REASONS
 from data.forms import FORMS
 from data.sources import Source
 from pipeline.cli import app

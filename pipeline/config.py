@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from data.config import DataConfig
 from data.errors import ConfigError
-from data.preparation import DataConfig
 from data.settings import Settings
 from data.store import StoreConfig
 from pipeline.yaml_source import Origins, load_yaml, parse_scalar

@@ -11,6 +11,7 @@ from data.references import StoredReference, describe
 from data.schema import Rejection
 from data.sources import Source, read_rows
 from data.store import ReferenceStore, missing_keys
+from data.token_pairs import TokenPairs
 from data.tokenization import PairTokenizer, end_ids, load_tokenizer
 from pipeline.inputs import Inputs
 from stages.agreement import require_agreement, spread
@@ -21,7 +22,7 @@ from stages.model_files import unreachable
 from stages.reference import BoundReference
 from stages.reference_rows import reference_logps
 from stages.trl_export import trl_table
-from stages.units import cut_units, unit_order
+from stages.units import cut_units, in_unit_order
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ def run_export(inputs: Inputs, out: Path, format: str = "trl") -> JobReport:  # 
     for split, pairs in prepared.splits.items():
         if not pairs:
             continue
-        keys, origin = (pair.key for pair in pairs), inputs.token_origin(bound)
-        reference = reference_logps(keys, inputs.store(bound), bound, "pipeline precompute-ref", origin)
+        origin = inputs.token_origin(bound)
+        reference = reference_logps(pairs.keys.to_list(), inputs.store(bound), bound, "pipeline precompute-ref", origin)
         table, left_out[split] = trl_table(pairs, reference, tokenizer)
         report.pairs += len(table)
         report.outputs[split] = str(out / f"{split}.parquet")
@@ -69,7 +70,8 @@ def run_import(inputs: Inputs, file: Path, name: str, accept_drift: bool = False
     tokenizer, tokenization = load_tokenizer(bound.folder), inputs.tokenization(bound.folder)
     max_length = inputs.config.data.max_length
     pair_tokenizer = PairTokenizer(tokenizer, end_ids(tokenizer, tokenization["generation_eos"]), max_length)
-    outcomes = list(read_imported(read_rows(Source(path=str(file))), pair_tokenizer, max_length))
+    source = Source(path=str(file))
+    outcomes = list(read_imported(source, read_rows(source), pair_tokenizer, max_length))
     found = {each.pair.key: each for each in outcomes if isinstance(each, ImportedPair)}
     rejected = [each for each in outcomes if isinstance(each, Rejection)]
     _check_rejected(rejected, len(outcomes), inputs.config.data.max_bad, file)
@@ -80,7 +82,7 @@ def run_import(inputs: Inputs, file: Path, name: str, accept_drift: bool = False
     if inputs.dry_run or not missing:
         report.status = "dry_run" if missing else "nothing_to_do"
         return report
-    new = sorted((found[key].pair for key in missing), key=unit_order)
+    new = in_unit_order(TokenPairs.of(found[key].pair for key in missing))
     report.details["compared"] = _compare(inputs, bound, [found[pair.key] for pair in new], accept_drift)
     describe(storage, StoredReference(store.reference_id, name, identity, bound.source))
     for unit in cut_units(new, inputs.config.store.unit_pairs):

@@ -5,17 +5,21 @@ import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from data.durable import write_bytes
 from data.errors import Interrupted
 from data.identity import document_key
 from data.marked_text import marked_pair
-from data.preparation import PREPARATION_VERSION, DataConfig, PreparedPairs, check_usable, prepare
-from data.schema import TokenPair
+from data.pair_parts import named_digest
+from data.part_maker import PartMaker, TokenizerRecipe
+from data.preparation import PREPARATION_VERSION, PreparedPairs, prepare
 from data.sources import Source, source_digest
 from data.store import ReferenceStore
-from data.tokenization import PairTokenizer, end_ids, load_tokenizer
+from data.token_pairs import TokenPairs
+from data.tokenization import load_tokenizer
+from data.usable import check_usable
 from pipeline.config import PipelineConfig
 from pipeline.workspace import Workspace
 from stages.job import Control
@@ -66,8 +70,8 @@ class Inputs:
         Raises:
             DataError: they are not.
         """
-        prepared = self.prepared(model_folder)
-        check_usable(prepared, self.config.data.max_bad, strict=self.config.data.strict)
+        prepared, data = self.prepared(model_folder), self.config.data
+        check_usable(prepared, data.max_bad, strict=data.strict)
         return prepared
 
     def prepared(self, model_folder: Path | None) -> PreparedPairs:
@@ -75,29 +79,38 @@ class Inputs:
 
         `model_folder` holds the tokenizer; None takes the one that made the pairs before.
         """
-        folder, data = self.workspace.pairs, self.config.data
+        folder, data, digests = self.workspace.pairs, self.config.data, self.workspace.digests
         tokenization = self.tokenization(model_folder)
-        origin = _origin(data, tokenization)
-
-        def make() -> tuple[PreparedPairs, Any]:
-            tokenizer = load_tokenizer(model_folder or folder.tokenizer)
-            ends = end_ids(tokenizer, tokenization["generation_eos"])
-            with self.control.bar("reading", 0) as bar:
-                advance = partial(self._advance, bar)
-                made = prepare(data, PairTokenizer(tokenizer, ends, data.max_length), advance)
-            made.example = marked_pair(made.all[0], tokenizer) if made.all else None
-            return made, tokenizer
-
-        prepared = folder.load(origin)
-        if prepared is None and self.dry_run:
-            prepared, _ = make()
-        elif prepared is None:
-            with folder.only_writer():
-                prepared = folder.load(origin)  # of several workers that started together, one has made them
-                if prepared is None:
-                    prepared, tokenizer = make()
-                    folder.write(prepared, origin, tokenizer)
+        origin = self._origin(tokenization)
+        digests.read(sorted(folder.parts.glob("*.arrow")))
+        prepared = folder.load(origin, data, digests.digest)
+        if prepared is not None:
+            return prepared
+        if self.dry_run:
+            with TemporaryDirectory() as aside:  # what is mapped stays readable without a name
+                return self._prepare(model_folder, tokenization, [folder.parts, Path(aside)])[0]
+        with folder.only_writer():
+            prepared = folder.load(origin, data, digests.digest)  # of several workers that started together, one did
+            if prepared is None:
+                prepared, tokenizer = self._prepare(model_folder, tokenization, [folder.parts])
+                folder.write(prepared, origin, tokenizer)
+                digests.note({part.path: named_digest(part.path) for part in prepared.parts})
         return prepared
+
+    def _prepare(
+        self, model_folder: Path | None, tokenization: dict[str, Any], folders: list[Path]
+    ) -> tuple[PreparedPairs, Any]:
+        """The pairs, made into the last of the folders as far as they are in none; and the tokenizer."""
+        data, place = self.config.data, model_folder or self.workspace.pairs.tokenizer
+        eos = tokenization["generation_eos"]
+        recipe = TokenizerRecipe(place, tuple(eos) if isinstance(eos, list) else eos, data.max_length)
+        maker = PartMaker(recipe, folders, data.workers, self.workspace.digests.digest)
+        made_by = {"version": PREPARATION_VERSION, "max_length": data.max_length, "tokenization": tokenization}
+        with self.control.bar("reading", 0) as bar:
+            prepared = prepare(data, maker, made_by, partial(self._advance, bar))
+        tokenizer = load_tokenizer(place)
+        prepared.example = marked_pair(prepared.all[0], tokenizer) if prepared.all else None
+        return prepared, tokenizer
 
     def tokenization(self, model_folder: Path | None) -> dict[str, Any]:
         """What makes tokens of text: the files of the model's tokenizer, or those that made the pairs before."""
@@ -131,35 +144,32 @@ class Inputs:
             model_identity(folder, self.config.reference.dtype, bound.attention, self.workspace.digests)
         )
 
-    def run(
-        self, bound: BoundReference, pairs: list[TokenPair], start_id: str | None
-    ) -> tuple[RunFolder, dict[str, Any]]:
+    def run(self, bound: BoundReference, pairs: TokenPairs, start_id: str | None) -> tuple[RunFolder, dict[str, Any]]:
         """The run that this configuration stands for, and what makes it that run."""
-        document = run_document(self.config.train, pairs, bound.reference_id, start_id)
+        document = run_document(self.config.train, pairs.keys.to_list(), bound.reference_id, start_id)
         return find_run(self.workspace.runs, self.config.run, document), document
+
+    def _origin(self, tokenization: dict[str, Any]) -> dict[str, Any]:
+        """What prepared pairs depend on."""
+        data = self.config.data
+        cut = data.model_dump(mode="json", include={"dev_fraction", "group_by", "max_length"})
+        return cut | {
+            "version": PREPARATION_VERSION,
+            "sources": [[self._source(source), held_out] for source, held_out in data.sources],
+            "held_out_fraction": data.held_out_fraction,
+            "tokenization": tokenization,
+        }
+
+    def _source(self, source: Source) -> dict[str, Any]:
+        reading = source.model_dump(mode="json", include={"columns", "pairs", "weight"})
+        return {"name": source.name, "digest": source_digest(source, self.workspace.digests.digest), **reading}
 
     def _advance(self, bar: Any, rows: int) -> None:
         if self.control.stop_requested():
-            raise Interrupted("Stopped by a signal while reading the data; nothing was written. Run it again.")
+            raise Interrupted(
+                "Stopped by a signal while reading the data; what was made of it is kept. Run the same command again."
+            )
         bar.advance(rows, 0)
-
-
-def _origin(data: DataConfig, tokenization: dict[str, Any]) -> dict[str, Any]:
-    """What prepared pairs depend on."""
-    return {
-        "version": PREPARATION_VERSION,
-        "train": [_source(source) for source in data.train],
-        "eval": [_source(source) for source in data.eval or []],
-        "held_out_fraction": data.held_out_fraction,
-        "dev_fraction": data.dev_fraction,
-        "max_length": data.max_length,
-        "tokenization": tokenization,
-    }
-
-
-def _source(source: Source) -> dict[str, Any]:
-    reading = source.model_dump(mode="json", include={"columns", "pairs"})
-    return {"name": source.name, "digest": source_digest(source), **reading}
 
 
 def _generation_eos(model_folder: Path) -> int | list[int] | None:

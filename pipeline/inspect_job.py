@@ -3,11 +3,14 @@
 from itertools import islice
 from typing import Any
 
-from data.canonical import REASONS
+import polars as pl
+
+from data.bad_rows import REASONS
 from data.errors import ConfigError
 from data.marked_text import marked_tokens
 from data.schema import TokenPair
 from data.splits import Split
+from data.token_pairs import TokenPairs
 from data.tokenization import load_tokenizer
 from pipeline.inputs import Inputs
 from stages.job import JobReport
@@ -27,19 +30,20 @@ def run_inspect(
         report.details = {"found": len(found), "rejected": found[:limit], "shown": []}
         return report
     tokenizer = load_tokenizer(bound.folder or inputs.workspace.pairs.tokenizer)
-    matching = [
-        (split, pair)
-        for split, pairs in prepared.splits.items()
-        for pair in pairs
-        if pair.key.startswith(key or "") and _longest(pair) > (longer_than or 0)
-    ]
-    shown = [_shown(split, pair, tokenizer) for split, pair in islice(matching, limit)]
-    report.details = {"found": len(matching), "rejected": [], "shown": shown}
+    matching = {split: _matching(pairs, key or "", longer_than or 0) for split, pairs in prepared.splits.items()}
+    all_of_them = ((split, pair) for split, pairs in matching.items() for pair in pairs)
+    shown = [_shown(split, pair, tokenizer) for split, pair in islice(all_of_them, limit)]
+    report.details = {"found": sum(map(len, matching.values())), "rejected": [], "shown": shown}
     return report
 
 
-def _longest(pair: TokenPair) -> int:
-    return max(len(pair.chosen), len(pair.rejected))
+def _matching(pairs: TokenPairs, key: str, longer_than: int) -> TokenPairs:
+    """Those whose key begins so, and whose longer side has more tokens."""
+    longer = pl.DataFrame(
+        [pairs.lengths(f"{side}_ids").alias(side) for side in ("chosen", "rejected")]
+    ).max_horizontal()
+    wanted = pairs.keys.str.starts_with(key) & (pairs.lengths("prompt_ids") + longer > longer_than)
+    return pairs.take(wanted.arg_true())
 
 
 def _shown(split: Split, pair: TokenPair, tokenizer: Any) -> dict[str, Any]:

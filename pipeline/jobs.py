@@ -1,15 +1,16 @@
 """The jobs, each from its configuration to its report: gather the inputs, call the stage, keep what comes back."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 from data.errors import ConfigError, GateError, StoreError
 from data.field_diff import field_diff
-from data.schema import TokenPair
+from data.token_pairs import TokenPairs
 from pipeline.exchange_jobs import run_export, run_import
 from pipeline.inputs import Inputs
 from pipeline.inspect_job import run_inspect
+from pipeline.snapshots import keep_snapshot, since_last
 from pipeline.store_jobs import run_gc, run_status, run_verify
 from pipeline.workers import shard_of
 from stages.costs import seconds_spared
@@ -23,6 +24,8 @@ from stages.run_folder import RunFolder
 from stages.train import StartPolicy, finished, plan_train, train
 from stages.units import Shard
 
+_SHOWN_REJECTS = 100  # rows in the document of `validate`; all of them stand in rejects.parquet
+
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +36,9 @@ def run_validate(inputs: Inputs) -> JobReport:
     prepared = inputs.pairs(folder)
     report = JobReport("validate", pairs=prepared.coverage.used)
     report.outputs = {"prepared": str(inputs.workspace.pairs.path), "rejects": str(inputs.workspace.pairs.rejects)}
-    report.details = {"coverage": prepared.coverage.document(), "example": prepared.example}
+    rejected = [vars(rejection) for rejection in prepared.rejections[:_SHOWN_REJECTS]]
+    report.details = {"coverage": prepared.coverage.document(), "rejected_rows": rejected, "example": prepared.example}
+    report.details |= since_last(inputs.workspace, prepared)
     return report
 
 
@@ -45,6 +50,7 @@ def run_precompute_ref(inputs: Inputs, shard: str | None = None, accept_drift: b
     job = precomputation(inputs, bound, prepared.all, share, accept_drift)
     if inputs.dry_run:
         report = plan_precompute(job)
+        report.details |= since_last(inputs.workspace, prepared)
     else:
         inputs.write_config(inputs.workspace.root)
         bound, scorer = settle(job)
@@ -52,6 +58,8 @@ def run_precompute_ref(inputs: Inputs, shard: str | None = None, accept_drift: b
         todo = find_work(job)
         write_lock(inputs.workspace.lock, inputs.config.reference, bound)
         report = precompute_ref(job, todo, inputs.control, scorer)
+        if share.index == 0:
+            keep_snapshot(inputs.workspace, prepared)
     report.outputs = {"store": str(job.store), "prepared": str(inputs.workspace.pairs.path)}
     report.details |= {
         "reference_id": bound.reference_id,
@@ -63,7 +71,7 @@ def run_precompute_ref(inputs: Inputs, shard: str | None = None, accept_drift: b
 
 
 def precomputation(
-    inputs: Inputs, bound: BoundReference, pairs: Sequence[TokenPair], shard: Shard, accept_drift: bool
+    inputs: Inputs, bound: BoundReference, pairs: TokenPairs, shard: Shard, accept_drift: bool
 ) -> Precomputation:
     """What job one is to do."""
     return Precomputation(
@@ -110,13 +118,14 @@ def run_train(inputs: Inputs) -> JobReport:
 
 
 def _reference_logps(
-    inputs: Inputs, bound: BoundReference, pairs: Sequence[TokenPair], parts: Collection[str] | None = None
+    inputs: Inputs, bound: BoundReference, pairs: TokenPairs, parts: Collection[str] | None = None
 ) -> dict[str, ReferenceLogps]:
     """The stored sums, of these parts where they are all there still."""
     store = inputs.store(bound)
     only = parts if parts is not None and set(parts) <= set(store.part_names()) else None
-    keys = (pair.key for pair in pairs)
-    return reference_logps(keys, store, bound, _command("precompute-ref"), inputs.token_origin(bound), only)
+    return reference_logps(
+        pairs.keys.to_list(), store, bound, _command("precompute-ref"), inputs.token_origin(bound), only
+    )
 
 
 def run_eval(inputs: Inputs) -> JobReport:

@@ -7,6 +7,7 @@ from typing import Any
 from data.compaction import find_merges
 from data.errors import StoreError
 from data.references import stored_references
+from data.schema import both_sides
 from data.store import ReferenceStore
 from pipeline.inputs import Inputs
 from stages.garbage import find_garbage, take_away
@@ -59,8 +60,7 @@ def _rescore(inputs: Inputs, sample: int) -> dict[str, Any]:
     from stages.scoring.scorer import load_scorer
 
     pairs = inputs.pairs(bound.folder).all
-    responses = [side for pair in pairs for side in (pair.chosen, pair.rejected)]
-    scorer = load_scorer(bound.folder, inputs.numerics(bound), responses)
+    scorer = load_scorer(bound.folder, inputs.numerics(bound), both_sides(pairs))
     return rescore_pairs(pairs, inputs.store(bound), scorer, sample, inputs.config.reference.dtype)
 
 

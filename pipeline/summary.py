@@ -10,6 +10,14 @@ _METRIC_ROWS = (
 
 
 _END = 300  # characters of a text that are shown at either end
+_KINDS_OF_CHANGE = {
+    "unchanged": "pairs unchanged",
+    "added": "added",
+    "removed": "removed",
+    "flipped": "flipped",
+    "reworded": "reworded",
+    "retokenised": "in other tokens",
+}
 _FINDINGS = {"eval": "metrics", "verify": "references", "run": "jobs"}
 """What these jobs have to show although their exit code is not 0."""
 
@@ -23,7 +31,7 @@ def summary(document: dict[str, Any]) -> str:
     if document["job"] == "eval" and "metrics" in document:
         return _evaluation(document)
     if document["job"] == "validate":
-        return _coverage(document["coverage"]) + _example(document["example"])
+        return _coverage(document["coverage"]) + _changes(document) + _example(document["example"])
     if document["job"] == "export":
         return "\n".join(f"{split}: {path}" for split, path in document["outputs"].items())
     if document["job"] in _TOLD:
@@ -127,6 +135,24 @@ def _plan(document: dict[str, Any]) -> str:
         lines.append(f"  about {document['seconds_estimated']:,.0f} s at the rate of the last run on this device")
     if "disk_bytes" in document:
         lines.append(f"  about {document['disk_bytes'] / 1e6:,.1f} MB of disk")
+    return "\n".join(lines) + _changes(document)
+
+
+def _changes(document: dict[str, Any]) -> str:
+    """How the data differ from those that were scored last."""
+    found = document.get("changes")
+    if found is None:
+        return ""
+    counts = [f"{found[name]:,} {said}" for name, said in _KINDS_OF_CHANGE.items() if found[name]]
+    lines = ["", f"since precompute-ref at {found['since']}: {', '.join(counts) or 'nothing'}"]
+    if found["to_score"]:
+        seconds = f", about {found['seconds_to_score']:,.0f} s" if "seconds_to_score" in found else ""
+        lines.append(f"  {found['to_score']:,} responses of {found['tokens_to_score']:,} tokens are new{seconds}")
+    if found["not_compared"]:
+        lines.append(
+            f"  {found['not_compared']:,} of the rows added and removed share a prompt with too many others to look"
+        )
+        lines[-1] += " for rewordings"
     return "\n".join(lines)
 
 
@@ -138,6 +164,11 @@ def _coverage(coverage: dict[str, Any]) -> str:
     )
     lines += [f"  {n:>6} {reason}" for reason, n in coverage["rejected"].items()]
     lines.append("splits: " + ", ".join(f"{n} {split}" for split, n in coverage["splits"].items()))
+    if coverage["visits"]:
+        lines.append("visits an epoch: " + ", ".join(f"{n} of {source}" for source, n in coverage["visits"].items()))
+    several = {"multi_turn": "prompts of several turns", "several_messages": "responses of several messages"}
+    if told := [f"{coverage[name]} pairs with {said}" for name, said in several.items() if coverage[name]]:
+        lines.append(", ".join(told))
     if coverage["duplicates"] or coverage["contradictions"]:
         lines.append(f"{coverage['duplicates']} duplicates, {coverage['contradictions']} pairs both ways round")
     if coverage["truncated"]:

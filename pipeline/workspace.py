@@ -30,6 +30,11 @@ class Workspace:
         return self.root / "reference.lock"
 
     @property
+    def scored(self) -> Path:
+        """Which pairs were scored last."""
+        return self.root / "scored.parquet"
+
+    @property
     def runs(self) -> Path:
         """Folders of the runs."""
         return self.root / "runs"

@@ -14,11 +14,11 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, field_validator
 
+from data.coverage import Coverage
 from data.durable import write_bytes, write_json
 from data.errors import Interrupted
 from data.identity import document_key, set_key
 from data.parquet import parquet_bytes
-from data.preparation import Coverage
 from data.schema import TokenPair, unique_responses
 from data.settings import Settings
 from stages.job import Control, JobReport

@@ -11,9 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data.canonical import BadRow, canonical_pair
+from data.bad_rows import BadRow
+from data.errors import DataError
+from data.forms import SAMPLE
 from data.parts import PAIR_SCHEMA
+from data.reading import reading_of
 from data.schema import PreferencePair, Rejection, Response, SourceRow, TokenPair
+from data.sources import Source
 from data.tokenization import PairTokenizer
 
 SUMS = ("ref_chosen_logps", "ref_rejected_logps")
@@ -29,22 +33,43 @@ class ImportedPair(NamedTuple):
 
 
 def read_imported(
-    rows: Iterable[SourceRow], tokenizer: PairTokenizer, max_length: int
+    source: Source, rows: Iterable[SourceRow], tokenizer: PairTokenizer, max_length: int
 ) -> Iterator[ImportedPair | Rejection]:
-    """The rows in tokens; of those given as ids, no more than `max_length` are taken, as TRL does."""
+    """The rows in tokens; of those given as ids, no more than `max_length` are taken, as TRL does.
+
+    Raises:
+        DataError: the texts are of no known form, or of one whose rows are not pairs.
+    """
     sums: dict[str, tuple[float, float]] = {}
-    texts: list[PreferencePair] = []
+    texts: list[SourceRow] = []
     for row in rows:
         try:
             sums[row.location] = _sums(row)
             if isinstance(row.content, dict) and all(name in row.content for name in _IDS):
                 yield ImportedPair(_from_ids(row, row.content, max_length), *sums[row.location])
             else:
-                texts.append(canonical_pair(row))
+                texts.append(row)
         except BadRow as bad:
             yield bad.rejection(row.number, row.location)
-    for pair, outcome in tokenizer.tokenize(iter(texts)):
+    pairs: list[PreferencePair] = []
+    for read in _canonical(source, texts):
+        if isinstance(read, Rejection):
+            yield read
+        else:
+            pairs.append(read)
+    for pair, outcome in tokenizer.tokenize(pairs):
         yield outcome if isinstance(outcome, Rejection) else ImportedPair(outcome, *sums[pair.location])
+
+
+def _canonical(source: Source, rows: Sequence[SourceRow]) -> Iterator[PreferencePair | Rejection]:
+    """The texts, read in the form that they have."""
+    reading = reading_of(source, rows[:SAMPLE], None)
+    if reading.form.rated:
+        raise DataError(
+            f"The rows of {source.name} are of the form `{reading.form.name}`: a row gives several pairs, and sums of "
+            "two responses belong to one. Write a row for each pair, with prompt, chosen and rejected."
+        )
+    return (outcome for row in rows for _, outcome in reading.pairs(row))
 
 
 def imported_table(imported: Sequence[ImportedPair]) -> pa.Table:

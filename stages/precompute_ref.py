@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from data.errors import Interrupted, PipelineError, StoreError, out_of_memory
 from data.parts import BadLogps
 from data.references import StoredReference, describe
-from data.schema import Response, TokenPair, unique_responses
+from data.schema import Response, TokenPair, both_sides, unique_responses
 from data.store import ReferenceStore, StoreConfig, TokenLogps
+from data.token_pairs import TokenPairs
 from stages.causes import why_missing
 from stages.costs import seconds_spared
 from stages.drift import check_drift
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 class Precomputation:
     """What one worker is to bring the store to completeness for, and how."""
 
-    pairs: Sequence[TokenPair]
+    pairs: TokenPairs
     store: ReferenceStore
     bound: BoundReference
     numerics: Numerics
@@ -74,15 +75,15 @@ def precompute_ref(
     """
     store, bound, began = job.store, job.bound, datetime.now(UTC)
     report = _report(job, todo)
-    if not todo.missing:
+    if not len(todo.missing):
         report.status = "nothing_to_do"
         logger.info("all %d pairs have reference log-probs already; no model was loaded", report.pairs)
         return report
     store.sweep()
     describe(store.storage, StoredReference(bound.reference_id, bound.name, bound.identity, bound.source))
     logger.info("%d of %d pairs to add, %d responses to score", len(todo.missing), report.pairs, len(todo.unknown))
-    if todo.unknown:
-        scorer = scorer or _load_scorer(bound, job.numerics, todo.unknown)
+    if len(todo.unknown):
+        scorer = scorer or _load_scorer(bound, job.numerics, todo.missing, len(todo.unknown))
         report.details |= check_drift(scorer, job.pairs, todo.stored, job.numerics.dtype, accept=job.accept_drift)
     report.pairs_scored = report.responses_scored = 0
     try:
@@ -98,9 +99,8 @@ def plan_precompute(job: Precomputation) -> JobReport:
     """What `precompute_ref` would do, without writing anything."""
     todo = outstanding(job.pairs, job.store, job.shard, damaged="skip")
     report = _report(job, todo)
-    report.status = "dry_run" if todo.missing else "nothing_to_do"
-    report.tokens = sum(len(response) for response in todo.unknown)
-    scored = sum(response.n_scored for response in todo.unknown)
+    report.status = "dry_run" if len(todo.missing) else "nothing_to_do"
+    report.tokens, scored = (int(todo.unknown[name].sum()) for name in ("n_tokens", "n_scored"))
     report.details |= {"disk_bytes": ROW_BYTES * len(todo.missing) + TOKEN_BYTES * scored}
     return report
 
@@ -114,7 +114,7 @@ def settle(job: Precomputation) -> tuple[BoundReference, "Scorer | None"]:
     if job.bound.settled:
         return job.bound, None
     _check_budget(job, outstanding(job.pairs, job.store, job.shard, damaged="skip"))
-    scorer = _load_scorer(job.bound, job.numerics, unique_responses(job.pairs))
+    scorer = _load_scorer(job.bound, job.numerics, job.pairs, len(job.pairs))
     return job.bound.settle(scorer.attention), scorer
 
 
@@ -123,7 +123,7 @@ def _check_budget(job: Precomputation, todo: Outstanding) -> None:
     most = job.config.max_new_pairs
     if most is None or len(todo.missing) <= most:
         return
-    why = why_missing([pair.key for pair in todo.missing], job.store, job.bound, job.origin)
+    why = why_missing(todo.missing.keys.to_list(), job.store, job.bound, job.origin)
     raise StoreError(
         f"{len(todo.missing)} of {todo.n_pairs} pairs have no reference log-probs under reference {job.bound.name} "
         f"({job.bound.reference_id[:12]}) in {job.store.storage}, more than store.max_new_pairs = {most} lets one job "
@@ -144,18 +144,18 @@ def _report(job: Precomputation, todo: Outstanding) -> JobReport:
     return report
 
 
-def _load_scorer(bound: BoundReference, numerics: Numerics, unknown: list[Response]) -> "Scorer":
+def _load_scorer(bound: BoundReference, numerics: Numerics, pairs: TokenPairs, n_unknown: int) -> "Scorer":
     if bound.folder is None:
         raise unreachable("reference.model", bound.model)
     if not bound.own:
         raise StoreError(
-            f"{len(unknown)} responses have no log-probs under the reference {bound.name} ({bound.reference_id[:12]}), "
+            f"{n_unknown} responses have no log-probs under the reference {bound.name} ({bound.reference_id[:12]}), "
             f"which reference.id names, and {bound.model} cannot score them: it is not the model that made its rows. "
             "Import the missing rows (pipeline import), or take reference.id out of the configuration."
         )
     from stages.scoring.scorer import load_scorer
 
-    return load_scorer(bound.folder, numerics, unknown)
+    return load_scorer(bound.folder, numerics, both_sides(pairs))
 
 
 def _label(shard: Shard) -> str:

@@ -22,18 +22,17 @@ from data.errors import ConfigError, EnvironmentProblem, StoreError
 from data.field_diff import field_diff
 from data.identity import document_key, set_key
 from data.locks import only_process
-from data.schema import TokenPair
 from stages.training.config import TrainConfig
 
 
 def run_document(
-    train: TrainConfig, pairs: Sequence[TokenPair], reference_id: str, start_policy: str | None
+    train: TrainConfig, pair_keys: Sequence[str], reference_id: str, start_policy: str | None
 ) -> dict[str, Any]:
     """What a run is: training section, pairs, reference, start policy (an identity as the reference's)."""
     return {
         "train": train.identity(),
-        "pairs": set_key(pair.key for pair in pairs),
-        "n_pairs": len(pairs),
+        "pairs": set_key(pair_keys),
+        "n_pairs": len(pair_keys),
         "reference_id": reference_id,
         "start_policy": start_policy,
     }

@@ -6,18 +6,18 @@ from typing import Any
 from data.errors import StoreError
 from data.field_diff import field_diff
 from data.references import StoredReference, stored_references
-from data.schema import TokenPair
 from data.store import ReferenceStore, missing_keys
+from data.token_pairs import TokenPairs
 from stages.causes import why_missing
 from stages.costs import ledger
 from stages.reference import BoundReference
 
 
 def store_status(
-    pairs: Sequence[TokenPair], store: ReferenceStore, bound: BoundReference, origin: Mapping[str, Any]
+    pairs: TokenPairs, store: ReferenceStore, bound: BoundReference, origin: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The document of `pipeline status`: the configured reference, and the others beside it."""
-    wanted = list(dict.fromkeys(pair.key for pair in pairs))
+    wanted = pairs.keys.unique(maintain_order=True).to_list()
     every = {found.reference_id: found for found in stored_references(store.storage)}
     described = every.pop(bound.reference_id, None)
     rows = store.rows(["pair_key"], damaged="skip")

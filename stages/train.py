@@ -5,7 +5,6 @@ A finished run is found finished without loading a model; an interrupted one goe
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from safetensors import safe_open
 
 from data.durable import write_folder
 from data.pairs import PairsFolder
-from data.schema import TokenPair, unique_responses
+from data.schema import both_sides
+from data.token_pairs import TokenPairs
 from stages.job import Control, JobReport
 from stages.reference_rows import ReferenceLogps
 from stages.run_folder import RunFolder
@@ -34,11 +34,11 @@ class StartPolicy:
     is_reference: bool
 
 
-def plan_train(pairs: Sequence[TokenPair], run: RunFolder, config: TrainConfig, start: Path | None) -> JobReport:
+def plan_train(pairs: TokenPairs, run: RunFolder, config: TrainConfig, start: Path | None) -> JobReport:
     """What training this run from the beginning would do, without writing anything."""
     if run.is_trained:
         return finished(pairs, run)
-    tokens = config.epochs * sum(len(response) for pair in pairs for response in (pair.chosen, pair.rejected))
+    tokens = config.epochs * pairs.n_tokens
     steps = config.epochs * steps_per_epoch(len(pairs), config.pairs_per_step)
     report = JobReport("train", "dry_run", run.path.name, pairs=len(pairs), tokens=tokens)
     report.details = {"steps_total": steps}
@@ -57,14 +57,14 @@ def n_parameters(folder: Path) -> int:
     return total
 
 
-def finished(pairs: Sequence[TokenPair], run: RunFolder) -> JobReport:
+def finished(pairs: TokenPairs, run: RunFolder) -> JobReport:
     """The report of a run that was trained before."""
     logger.info("run %s is trained already; no model was loaded", run.path.name)
     return JobReport("train", "nothing_to_do", run.path.name, pairs=len(pairs), outputs=_outputs(run))
 
 
 def train(
-    pairs: Sequence[TokenPair],
+    pairs: TokenPairs,
     reference: dict[str, ReferenceLogps],
     start: StartPolicy,
     run: RunFolder,
@@ -78,7 +78,7 @@ def train(
     from stages.training.loop import Trainer
     from stages.training.step_zero import check_step_zero
 
-    scorer = load_scorer(start.folder, numerics, unique_responses(pairs))
+    scorer = load_scorer(start.folder, numerics, both_sides(pairs))
     trainer = Trainer(pairs, reference, scorer, config, run.path, run.identity, control)
     trainer.resume()
     if trainer.progress.step == 0:

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from data.parts import PAIR_SCHEMA, RESPONSE_SCHEMA
 from data.schema import Response, TokenPair, unique_responses
-from data.store import Damaged, ReferenceStore, TokenLogps, missing_keys
+from data.store import Damaged, ReferenceStore, TokenLogps
+from data.token_pairs import TokenPairs
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,19 @@ class Shard:
     index: int = 0
     count: int = 1
 
-    def owns(self, pair: TokenPair) -> bool:
-        """Whether this worker scores the pair."""
-        return self.count == 1 or int(pair.prompt_key, 16) % self.count == self.index
+    def of(self, pairs: TokenPairs) -> TokenPairs:
+        """Those that this worker scores."""
+        if self.count == 1:
+            return pairs
+        number = pairs.column("prompt_key").str.slice(0, _DIGITS).str.to_integer(base=16)
+        return pairs.take((number % self.count == self.index).arg_true())
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
 
 ALL = Shard()
+_DIGITS = 15  # of a key, as many as an integer of 64 bits holds
 _LOOKED_AT = ("pair_key", "chosen_key", "rejected_key", "ref_chosen_logps", "ref_rejected_logps")
 
 
@@ -38,33 +43,38 @@ class Outstanding(NamedTuple):
 
     n_pairs: int
     """Its pairs, stored or not."""
-    missing: list[TokenPair]
+    missing: TokenPairs
     """Those without a row, once each, in the order of units."""
-    unknown: list[Response]
-    """The responses of these that have never been scored, once each."""
+    unknown: pl.DataFrame
+    """The responses of these that have never been scored, once each: response_key, n_tokens, n_scored."""
     known: dict[str, TokenLogps]
     """Token log-probs of the others, by response key."""
     stored: pl.DataFrame
     """The rows of the store: pair_key and what scored it; with missing pairs, keys of responses and sums too."""
 
 
-def outstanding(pairs: Iterable[TokenPair], store: ReferenceStore, shard: Shard, *, damaged: Damaged) -> Outstanding:
+def outstanding(pairs: TokenPairs, store: ReferenceStore, shard: Shard, *, damaged: Damaged) -> Outstanding:
     """Compare what is wanted with what is stored."""
-    by_key = {pair.key: pair for pair in pairs if shard.owns(pair)}
+    pairs = shard.of(pairs)
+    wanted = pl.DataFrame({"pair_key": pairs.keys}).with_row_index("place").unique("pair_key", keep="first")
     stored = store.rows(["pair_key"], damaged=damaged)  # all that most jobs ever look at: keys cost memory
-    missing = sorted((by_key[key] for key in missing_keys(list(by_key), stored)), key=unit_order)
+    places = wanted.join(stored, on="pair_key", how="anti")["place"].to_numpy()
+    missing = in_unit_order(pairs.take(places))
     known: dict[str, TokenLogps] = {}
-    if missing:
+    unknown = missing.responses().unique("response_key", keep="first", maintain_order=True)
+    if len(missing):
         stored = store.rows(_LOOKED_AT, damaged=damaged)
         sides = pl.concat([stored["chosen_key"], stored["rejected_key"]]).unique()
-        keys = pl.Series([response.key for response in unique_responses(missing)], dtype=pl.String)
-        known = store.token_logps(keys.filter(keys.is_in(sides.implode())).to_list(), damaged=damaged)
-    return Outstanding(len(by_key), missing, unknown_responses(missing, known), known, stored)
+        seen = unknown["response_key"].is_in(sides.implode())
+        known = store.token_logps(unknown["response_key"].filter(seen).to_list(), damaged=damaged)
+        unknown = unknown.filter(~pl.col("response_key").is_in(list(known)))
+    return Outstanding(wanted.height, missing, unknown, known, stored)
 
 
-def unit_order(pair: TokenPair) -> tuple[str, str]:
-    """Where a pair stands among those to commit: pairs of one prompt behind each other."""
-    return pair.prompt_key, pair.key
+def in_unit_order(pairs: TokenPairs) -> TokenPairs:
+    """The pairs as they are committed: those of one prompt behind each other."""
+    keys = pl.DataFrame({"prompt_key": pairs.column("prompt_key"), "pair_key": pairs.keys})
+    return pairs.take(keys.with_row_index("place").sort("prompt_key", "pair_key")["place"].to_numpy())
 
 
 def unknown_responses(pairs: Iterable[TokenPair], known: Mapping[str, TokenLogps]) -> list[Response]:
@@ -72,7 +82,7 @@ def unknown_responses(pairs: Iterable[TokenPair], known: Mapping[str, TokenLogps
     return [response for response in unique_responses(pairs) if response.key not in known]
 
 
-def cut_units(missing: Sequence[TokenPair], unit_pairs: int) -> Iterator[list[TokenPair]]:
+def cut_units(missing: Iterable[TokenPair], unit_pairs: int) -> Iterator[list[TokenPair]]:
     """Units of about `unit_pairs` pairs, cut at prompt boundaries: no response belongs to two of them."""
     unit: list[TokenPair] = []
     for _, group in groupby(missing, key=lambda pair: pair.prompt_key):

@@ -129,6 +129,14 @@ class Work:
         empty = pl.DataFrame({"pair_key": []}, schema={"pair_key": pl.String})
         return pl.concat(frames).sort("pair_key") if frames else empty
 
+    def prepared(self) -> Any:
+        """The prepared pairs, as the jobs load them."""
+        from data.pairs import PairsFolder
+        from pipeline.config import load_config
+
+        folder = PairsFolder(self.root / "pairs")
+        return folder.load(folder.origin(), load_config(self.config).data)
+
     def command(self, *arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
         """Run `python -m pipeline` (or other code, given as `module`) as a process of its own."""
         code = keywords.pop("module", None)

@@ -18,6 +18,7 @@ import torch
 from data.durable import write_bytes
 from data.errors import Interrupted, PipelineError
 from data.schema import TokenPair
+from data.token_pairs import TokenPairs
 from stages.job import Bar, Control
 from stages.metrics.pairwise import PairScores
 from stages.objectives.preference import preference_loss
@@ -46,7 +47,7 @@ class Progress:
 class Trainer:
     """One run: its pairs, their reference side, the policy, and the folder it writes to."""
 
-    pairs: Sequence[TokenPair]
+    pairs: TokenPairs
     reference: dict[str, ReferenceLogps]
     scorer: Scorer
     config: TrainConfig

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from data.preparation import DataConfig, PreparedPairs, prepare
+from data.config import DataConfig
+from data.identity import file_digest
+from data.part_maker import PartMaker
+from data.preparation import PreparedPairs, prepare
 from data.tokenization import PairTokenizer, end_ids
 from tests.tiny import write_jsonl
 
@@ -40,15 +43,19 @@ def tokenizer_with(tokenizer: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def prepare_rows(rows_file: Callable[..., Path], tokenizer: Any) -> Callable[..., PreparedPairs]:
+def prepare_rows(rows_file: Callable[..., Path], tokenizer: Any, tmp_path_factory: Any) -> Callable[..., PreparedPairs]:
     """The data step over these rows, with everything in `train` unless the configuration says otherwise."""
 
-    def run(*rows: Any, using: Any = None, source: dict[str, Any] | None = None, **config: Any) -> PreparedPairs:
+    def run(
+        *rows: Any, using: Any = None, source: dict[str, Any] | None = None, advance: Any = None, **config: Any
+    ) -> PreparedPairs:
         train = {"path": str(rows_file(*rows))} | (source or {})
         settings = DataConfig(**{"train": train, "eval_fraction": 0, "max_length": 128} | config)
         using = using or tokenizer
         pair_tokenizer = PairTokenizer(using, end_ids(using, None), settings.max_length)
-        return prepare(settings, pair_tokenizer, lambda _: None)
+        folder = tmp_path_factory.mktemp("parts")
+        maker = PartMaker(lambda: pair_tokenizer, [folder], workers=1, digest=file_digest)
+        return prepare(settings, maker, {"tokenizer": id(using)}, advance or (lambda _: None))
 
     return run
 

@@ -1,11 +1,18 @@
 """Every row has one normal form or one reason why it has none."""
 
+import json
+
 import pytest
 
-from data.canonical import BadRow, canonical_pair
+from data.bad_rows import BadRow
+from data.canonical import canonical_pair
 from data.schema import Message, Rejection, SourceRow
 
 USER, ANSWER = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}
+SYSTEM = {"role": "system", "content": "Be brief."}
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "clock", "arguments": {}}}]}
+RESULT = {"role": "tool", "name": "clock", "content": "12:00"}
+ENDS = "it has to begin and end with an assistant's message"
 GOOD = {"prompt": "Why?", "chosen": "Because.", "rejected": "Nobody knows."}
 
 
@@ -62,12 +69,34 @@ def source(content, problem=None):
         ),
         ("empty_completion", GOOD | {"chosen": ""}, "chosen is empty"),
         ("empty_completion", GOOD | {"rejected": [ANSWER | {"content": "\u00a0\n"}]}, "rejected is empty"),
-        ("not_one_assistant_turn", GOOD | {"chosen": []}, "chosen is nothing; one assistant message is expected"),
-        ("not_one_assistant_turn", GOOD | {"rejected": [USER]}, "rejected is user; one assistant message is expected"),
+        ("no_assistant_turn", GOOD | {"chosen": []}, f"chosen is nothing; {ENDS}"),
+        ("no_assistant_turn", GOOD | {"rejected": [USER]}, f"rejected is user; {ENDS}"),
+        ("no_assistant_turn", GOOD | {"chosen": [USER, ANSWER]}, f"chosen is user, assistant; {ENDS}"),
+        ("no_assistant_turn", GOOD | {"chosen": [ANSWER, USER]}, f"chosen is assistant, user; {ENDS}"),
         (
-            "not_one_assistant_turn",
-            GOOD | {"chosen": [USER, ANSWER]},
-            "chosen is user, assistant; one assistant message is expected",
+            "no_assistant_turn",
+            GOOD | {"chosen": [ANSWER, SYSTEM, ANSWER]},
+            f"chosen is assistant, system, assistant; {ENDS}",
+        ),
+        ("empty_completion", GOOD | {"chosen": [CALL, RESULT, ANSWER | {"content": " "}]}, "chosen is empty"),
+        (
+            "wrong_type",
+            GOOD | {"tools": "["},
+            "tools is a text that is no JSON (Expecting value: line 1 column 2 (char 1))",
+        ),
+        ("wrong_type", GOOD | {"tools": {"name": "clock"}}, "tools is no list of objects"),
+        ("wrong_type", GOOD | {"tools": ["clock"]}, "tools is no list of objects"),
+        ("wrong_type", GOOD | {"tools": [{"name": "\ud800"}]}, "tools holds a lone surrogate, half of a character"),
+        ("wrong_type", GOOD | {"chat_template_kwargs": [1]}, "chat_template_kwargs is a list, not an object"),
+        (
+            "wrong_type",
+            GOOD | {"chat_template_kwargs": {"messages": [], "tools": []}},
+            "chat_template_kwargs sets messages, tools, which the row itself says",
+        ),
+        (
+            "wrong_type",
+            GOOD | {"prompt": [USER | {"content": [{"type": "image"}, {"type": "text", "text": "What?"}]}]},
+            "prompt[0] has parts that are no text (image)",
         ),
         ("identical_completions", GOOD | {"rejected": "Because."}, "chosen and rejected are the same"),
         ("identical_completions", GOOD | {"rejected": [ANSWER]}, "chosen and rejected are the same"),
@@ -108,3 +137,44 @@ def test_text_is_not_touched():
 
 def test_other_fields_do_not_matter():
     assert canonical_pair(source(GOOD | {"id": 1, "score": None})) == canonical_pair(source(GOOD))
+
+
+def test_a_response_may_call_tools_and_reason():
+    thoughtful = ANSWER | {"reasoning_content": "Let me see.", "weight": 1, "tool_calls": None}
+    pair = canonical_pair(source(GOOD | {"chosen": [CALL, RESULT, thoughtful]}))
+    assert pair.chosen == (
+        Message("assistant", "", {"tool_calls": CALL["tool_calls"]}),
+        Message("tool", "12:00", {"name": "clock"}),
+        Message("assistant", "Because.", {"reasoning_content": "Let me see."}),
+    )
+    assert pair.chosen[0].document() == CALL | {"content": ""}
+
+
+def test_parts_of_text_are_a_text():
+    parts = [{"type": "text", "text": "Be"}, {"text": "cause."}]
+    assert canonical_pair(source(GOOD | {"chosen": [ANSWER | {"content": parts}]})) == canonical_pair(source(GOOD))
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_tools_and_arguments_go_to_the_template(as_text):
+    tools, more = [{"name": "clock", "parameters": None}], {"enable_thinking": False, "unset": None}
+    columns = {
+        "tools": json.dumps(tools) if as_text else tools,
+        "chat_template_kwargs": json.dumps(more) if as_text else more,
+    }
+    assert canonical_pair(source(GOOD | columns)).arguments == {"tools": tools, "enable_thinking": False}
+    assert canonical_pair(source(GOOD | {"tools": "" if as_text else None, "chat_template_kwargs": {}})).arguments == {}
+
+
+@pytest.mark.parametrize(("value", "group"), [("tree", "tree"), (7, "7"), ("", "")])
+def test_a_column_says_what_is_held_out_together(value, group):
+    assert canonical_pair(source(GOOD | {"tree_id": value}), "tree_id").group == group
+    assert canonical_pair(source(GOOD | {"tree_id": value})).group == "Why?"
+
+
+@pytest.mark.parametrize("value", [None, True, 0.5, ["tree"]])
+def test_a_row_without_its_group_is_refused(value):
+    with pytest.raises(
+        BadRow, match=r"missing_field: the column tree_id of data.group_by is a \w+, not text or a number"
+    ):
+        canonical_pair(source(GOOD | {"tree_id": value}), "tree_id")

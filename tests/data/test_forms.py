@@ -4,10 +4,11 @@ import random
 
 import pytest
 
-from data.canonical import BadRow, canonical_pair
+from data.bad_rows import REASONS
 from data.errors import DataError
-from data.forms import FORMS, candidates, tell_form
-from data.schema import Message, SourceRow
+from data.forms import FORMS, tell_form
+from data.reading import Reading
+from data.schema import Message, PreferencePair, SourceRow
 
 ASK, SAID, AGAIN = (
     {"role": "user", "content": "Why is the sky blue?"},
@@ -105,9 +106,12 @@ ROWS = [
 
 def read(content, rule="best-worst"):
     row = SourceRow(3, "rows.jsonl:4", content)
-    return [
-        bad or canonical_pair(candidate) for candidate, bad in candidates(row, tell_form("rows.jsonl", [row] * 3), rule)
-    ]
+    return read_as(tell_form("rows.jsonl", [row] * 3), row, rule)
+
+
+def read_as(form, row, rule="best-worst"):
+    """The pairs of a row, or its rejections."""
+    return [outcome for _, outcome in Reading(form.name, {}, rule).pairs(row)]
 
 
 @pytest.mark.parametrize(("form", "content", "prompt"), ROWS, ids=lambda value: value if isinstance(value, str) else "")
@@ -140,10 +144,8 @@ def test_every_form_has_a_row_here_and_no_row_fits_two():
 def test_transcripts_whose_sides_do_not_belong_together_are_rejected(rejected, reason):
     good = {"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman: Why?\n\nAssistant: So."}
     form = tell_form("t", [SourceRow(0, "", good)])
-    ((candidate, bad),) = candidates(SourceRow(0, "", good | {"rejected": rejected}), form, "best-worst")
-    with pytest.raises(BadRow) as caught:
-        raise bad or canonical_pair(candidate)
-    assert caught.value.reason == reason
+    (bad,) = read_as(form, SourceRow(0, "", good | {"rejected": rejected}))
+    assert bad.reason == reason
 
 
 def test_a_transcript_is_cut_at_the_last_turn_and_never_inside_a_word():
@@ -172,7 +174,7 @@ def test_a_transcript_is_cut_at_the_last_turn_and_never_inside_a_word():
 def test_conversations_that_do_not_belong_together_are_rejected(change, reason):
     good = {"chosen": [AGAIN, GOOD], "rejected": [AGAIN, BAD]}
     form = tell_form("c", [SourceRow(0, "", good)])
-    ((_, bad),) = candidates(SourceRow(0, "", good | change), form, "best-worst")
+    (bad,) = read_as(form, SourceRow(0, "", good | change))
     assert bad.reason == reason
 
 
@@ -208,8 +210,8 @@ def test_a_few_rows_that_look_otherwise_do_not_change_the_form():
     coincidence = {"prompt": "Yes", "chosen": "Yes, it is.", "rejected": "Yes and no."}
     rows = [SourceRow(0, "", ROWS[0][1])] * 19 + [SourceRow(0, "", coincidence)]
     form = tell_form("rows.jsonl", rows)
-    ((candidate, _),) = candidates(rows[-1], form, "best-worst")
-    assert canonical_pair(candidate).chosen == (Message("assistant", "Yes, it is."),)
+    (pair,) = read_as(form, rows[-1])
+    assert pair.chosen == (Message("assistant", "Yes, it is."),)
 
 
 ANSWERS = [{"text": text, "rank": rank} for text, rank in (("c", 2), ("a", 0), ("b", 1), ("b too", 1))]
@@ -294,10 +296,29 @@ def test_no_row_is_ever_lost_whatever_stands_in_it():
                 broken[column] = chance.choice(junk)
         for each in FORMS:
             each.fits(broken)
-        found = candidates(SourceRow(0, "", broken), form, chance.choice(["best-worst", "adjacent", "all"]))
+        found = read_as(form, SourceRow(0, "", broken), chance.choice(["best-worst", "adjacent", "all"]))
         assert found
-        for candidate, bad in found:
-            try:
-                assert bad is not None or canonical_pair(candidate)
-            except BadRow as reason:
-                assert reason.detail
+        for outcome in found:
+            assert isinstance(outcome, PreferencePair) or outcome.reason in REASONS
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [("image", "images"), ("images", "images"), ("audio", "sound"), ("video", "videos"), ("videos", "videos")],
+)
+@pytest.mark.parametrize("value", ["a.png", ["a.png"], {"bytes": {"bytes": 9}, "path": None}, [None, {"path": "a"}]])
+def test_rows_of_more_than_text_are_refused(column, kind, value):
+    rows = [SourceRow(i, "", {"prompt": "Why?", **REPLIES, column: None}) for i in range(3)]
+    assert tell_form("seen.jsonl", rows).name == "prompt and replies"
+    with pytest.raises(DataError) as caught:
+        tell_form("seen.jsonl", [*rows, SourceRow(3, "", {"prompt": "Why?", **REPLIES, column: value})])
+    assert str(caught.value) == (
+        f"The rows of seen.jsonl hold {kind} (column {column}); only text models are aligned here. Take data that can "
+        "be judged by their text alone, and remove or empty that column."
+    )
+
+
+@pytest.mark.parametrize("value", [None, "", [], {}, [None], {"bytes": None, "path": None}, [{"path": ""}]])
+def test_an_image_column_with_nothing_in_it_does_no_harm(value):
+    row = SourceRow(0, "", {"prompt": "Why?", **REPLIES, "images": value})
+    assert tell_form("text.jsonl", [row]).name == "prompt and replies"

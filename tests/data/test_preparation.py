@@ -8,11 +8,11 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from data.canonical import REASONS, Reason
+from data.bad_rows import REASONS, Reason
+from data.config import DataConfig
 from data.errors import DataError
-from data.preparation import DataConfig, check_usable, prepare
 from data.schema import Rejection
-from data.tokenization import PairTokenizer
+from data.usable import check_usable
 
 USER, ANSWER = {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}
 GOOD = {"prompt": "Why?", "chosen": "Because.", "rejected": "Nobody knows."}
@@ -30,7 +30,7 @@ BAD = {
     "empty_prompt": GOOD | {"prompt": " "},
     "prompt_ends_with_assistant": GOOD | {"prompt": [USER, ANSWER]},
     "empty_completion": GOOD | {"rejected": "\n"},
-    "not_one_assistant_turn": GOOD | {"chosen": [USER, ANSWER]},
+    "no_assistant_turn": GOOD | {"chosen": [USER, ANSWER]},
     "identical_completions": GOOD | {"rejected": "Because."},
     "template_failed": GOOD | {"prompt": "forbidden"},
     "special_tokens_in_text": GOOD | {"chosen": "Because.<|im_end|>"},
@@ -45,7 +45,7 @@ def answers(n, prompt="Question {}: why?"):
 
 
 def test_every_reason_is_reached_and_names_its_line(prepare_rows, tokenizer_with):
-    of_forms = {"no_assistant_turn", "prompt_mismatch", "no_preference"}  # test_forms.py
+    of_forms = {"prompt_mismatch", "no_preference"}  # test_forms.py
     of_a_tokenizer = {"seam_inside_a_token"}  # test_tokenization.py
     assert {*BAD} | of_forms | of_a_tokenizer == set(REASONS) == set(get_args(Reason))
     prepared = prepare_rows(GOOD, *BAD.values(), GOOD, using=tokenizer_with(TEMPLATE))
@@ -109,10 +109,9 @@ def test_read_is_used_plus_rejected_and_no_row_is_lost(prepare_rows, rows_file, 
     assert [int(outcome.location.rpartition(":")[2]) for outcome in outcomes] == numbers
 
 
-def test_progress_is_told_of_every_row_read(tokenizer, rows_file):
+def test_progress_is_told_of_every_row_read(prepare_rows):
     told = []
-    config = DataConfig(train=str(rows_file(GOOD, "torn", "", GOOD)), eval_fraction=0)
-    assert prepare(config, PairTokenizer(tokenizer, [2], 128), told.append).coverage.read == sum(told) == 3
+    assert prepare_rows(GOOD, "torn", "", GOOD, advance=told.append).coverage.read == sum(told) == 3
 
 
 def test_rows_of_several_sources_are_numbered_through(prepare_rows, rows_file):
@@ -194,7 +193,7 @@ def test_nothing_to_train_on_is_refused_with_what_was_rejected(prepare_rows):
 
 def test_few_bad_rows_and_overlap_are_warned_of(prepare_rows, rows_file, caplog):
     held_out = str(rows_file(GOOD, name="eval.jsonl"))
-    with caplog.at_level(logging.WARNING, logger="data.preparation"):
+    with caplog.at_level(logging.WARNING, logger="data.usable"):
         check_usable(prepare_rows(GOOD, "torn", eval=held_out, eval_fraction=None), 0.0)
     bad, overlap = caplog.messages
     assert bad.startswith("1 of 3 rows rejected (1 unreadable_row). The first: ")

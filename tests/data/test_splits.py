@@ -3,16 +3,26 @@
 from itertools import pairwise
 from math import sqrt
 
+import numpy as np
 import pytest
 
 from data.schema import Message, PreferencePair
-from data.splits import normalised, split_of
+from data.splits import SPLITS, group_digest, normalised
+from data.splits import split_of as splits_of
 
 TEXTS = [f"Question {i}: what does the fox do?" for i in range(10_000)]
+DIGESTS = np.frombuffer(b"".join(map(group_digest, TEXTS)), np.uint8).reshape(-1, 16)
+
+
+def split_of(text, eval_fraction, dev_fraction):
+    """The split of one text."""
+    digests = np.frombuffer(group_digest(text), np.uint8).reshape(1, 16)
+    return SPLITS[splits_of(digests, eval_fraction, dev_fraction)[0]]
 
 
 def members(split, eval_fraction, dev_fraction):
-    return {text for text in TEXTS if split_of(text, eval_fraction, dev_fraction) == split}
+    found = splits_of(DIGESTS, eval_fraction, dev_fraction)
+    return {text for text, place in zip(TEXTS, found, strict=True) if SPLITS[place] == split}
 
 
 @pytest.mark.parametrize(("eval_fraction", "dev_fraction"), [(0.1, 0.05), (0.5, 0.3), (0.01, 0.0), (0.0, 0.2)])
@@ -61,4 +71,4 @@ def test_words_case_and_joints_matter():
 )
 def test_pairs_are_split_by_their_first_user_turn(turns, first):
     prompt = tuple(Message(*turn.split(" ", 1)) for turn in turns)
-    assert PreferencePair(0, "rows.jsonl:1", prompt, (), ()).first_user_turn == first
+    assert PreferencePair(0, "rows.jsonl:1", prompt, (), ()).group == first

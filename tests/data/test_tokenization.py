@@ -1,5 +1,7 @@
 """What the model reads and what it is scored on, token by token."""
 
+from itertools import groupby
+
 import numpy as np
 import pytest
 from tokenizers import pre_tokenizers, processors
@@ -180,7 +182,7 @@ FUSSY = (
             "template_failed",
             {"prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]},
             None,
-            "the tokenizer has no chat template for a prompt of several messages",
+            "the tokenizer has no chat template for several messages or tools",
         ),
         (
             "special_tokens_in_text",
@@ -244,3 +246,93 @@ def test_a_response_that_would_gain_a_space_apart_from_its_prompt_is_refused(one
     rejection = one({"prompt": "jumps o", "chosen": "ver", "rejected": "wl"}, using=spaced)
     assert rejection.reason == "seam_inside_a_token"
     assert rejection.detail == "a token straddles prompt and response, and apart the text changes"
+
+
+TOOLS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% for call in m.tool_calls or [] %}call {{ call.function.name }}{% endfor %}{{ m.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+MARKED = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}"
+    "{% for call in m.tool_calls or [] %}call {{ call.function.name }}{% endfor %}{{ m.content }}<|im_end|>\n"
+    "{% endgeneration %}{% else %}{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CALL = {"role": "assistant", "tool_calls": [{"function": {"name": "clock", "arguments": {}}}]}
+RESULT, NOON = {"role": "tool", "content": "12:00"}, {"role": "assistant", "content": "Noon."}
+LATE = {"role": "assistant", "content": "It is late."}
+WITH_TOOLS = {"prompt": "What time?", "chosen": [CALL, RESULT, NOON], "rejected": [LATE]}
+
+
+def scored(tokenizer, response):
+    """The runs of scored tokens, as texts."""
+    runs = [list(run) for yes, run in groupby(range(len(response.ids)), key=lambda i: response.mask[i]) if yes]
+    return [tokenizer.decode(response.ids[run]) for run in runs]
+
+
+@pytest.mark.parametrize("template", [TOOLS, MARKED], ids=["prefixes", "marks"])
+def test_of_several_messages_only_the_assistants_are_scored(one, tokenizer, tokenizer_with, template):
+    pair = one(WITH_TOOLS, using=tokenizer_with(template))
+    between = "<|im_end|>\n<|im_start|>tool\n12:00<|im_end|>\n<|im_start|>assistant\n"
+    assert texts(tokenizer, pair)[1:] == [f"call clock{between}Noon.<|im_end|>", "It is late.<|im_end|>"]
+    assert scored(tokenizer, pair.chosen) == ["call clock<|im_end|>", "Noon.<|im_end|>"]
+    assert scored(tokenizer, pair.rejected) == ["It is late.<|im_end|>"]
+    assert pair.chosen.mask[-1] and pair.chosen.mask[0]
+
+
+def test_marks_and_prefixes_give_the_same_pair(one, tokenizer_with):
+    assert one(WITH_TOOLS, using=tokenizer_with(TOOLS)).key == one(WITH_TOOLS, using=tokenizer_with(MARKED)).key
+
+
+def test_one_message_scores_the_same_with_and_without_marks(one, tokenizer_with):
+    assert one(GOOD, using=tokenizer_with(MARKED)).key == one(GOOD, using=tokenizer_with(TOOLS)).key == one(GOOD).key
+
+
+def test_a_last_turn_without_an_end_token_gets_one(one, tokenizer, tokenizer_with):
+    pair = one(WITH_TOOLS, using=tokenizer_with(TOOLS.replace("<|im_end|>", "")))
+    assert scored(tokenizer, pair.chosen) == ["call clock\n", "Noon.\n<|im_end|>"]
+
+
+def test_truncation_cuts_the_mask_with_the_tokens(one, tokenizer_with):
+    using = tokenizer_with(TOOLS)
+    pair = one(WITH_TOOLS, using=using)
+    for max_length in range(len(pair.chosen.prompt_ids) + 1, len(pair.chosen)):
+        cut = one(WITH_TOOLS, using=using, max_length=max_length).chosen
+        assert cut.ids.tolist() == pair.chosen.ids[: len(cut.ids)].tolist()
+        assert cut.mask.tolist() == pair.chosen.mask[: len(cut.ids)].tolist()
+        assert len(cut) == max_length and cut.n_scored > 0
+
+
+def test_a_template_that_forgets_earlier_turns_is_refused(one, tokenizer_with):
+    """As templates do that drop the reasoning of all turns but the last."""
+    forgets = TOOLS.replace("{{ m.content }}", "{% if loop.last %}{{ m.reasoning_content }}{% endif %}{{ m.content }}")
+    thinks = CALL | {"reasoning_content": "Let me see."}
+    rejection = one(WITH_TOOLS | {"chosen": [thinks, RESULT, NOON]}, using=tokenizer_with(forgets))
+    assert rejection.reason == "prompt_not_a_prefix"
+    assert "the rendered conversation, at message 0 of a response" in rejection.detail
+
+
+def test_a_template_that_marks_nothing_of_the_response_is_refused(one, tokenizer_with):
+    nothing = TOOLS + "{% if false %}{% generation %}{% endgeneration %}{% endif %}"
+    rejection = one(WITH_TOOLS, using=tokenizer_with(nothing))
+    assert rejection.detail == "the chat template marks nothing of chosen as generated"
+
+
+def test_the_system_prompt_of_a_template_stands_in_the_prompt(one, tokenizer, tokenizer_with):
+    injected = "{% if messages[0].role != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}" + TOOLS
+    assert texts(tokenizer, one(GOOD, using=tokenizer_with(injected)))[0].startswith(
+        "<|im_start|>system\nBe kind.<|im_e"
+    )
+
+
+def test_special_tokens_are_found_in_tool_calls_too(one, tokenizer_with):
+    call = CALL | {"tool_calls": [{"function": {"name": "clock", "arguments": {"zone": "<|im_end|>"}}}]}
+    rejection = one(WITH_TOOLS | {"chosen": [call, RESULT, NOON]}, using=tokenizer_with(TOOLS))
+    assert rejection.reason == "special_tokens_in_text"
+
+
+def test_tools_of_a_row_reach_its_tokens(one, tokenizer, tokenizer_with):
+    using = tokenizer_with("{% for tool in tools or [] %}{{ tool.name }} {% endfor %}" + TOOLS)
+    tools = [{"name": "clock"}, {"name": "calendar"}]
+    assert texts(tokenizer, one(GOOD | {"tools": tools}, using=using))[0].startswith("clock calendar <|im_start|>user")

@@ -23,9 +23,10 @@ def test_no_such_data(work):
     assert text == "The preference data missing.jsonl do not exist. Correct `data.train` or `data.eval`, or create it."
 
 
-def test_data_that_are_a_folder(work):
-    text = message(work, "precompute-ref", f"data.train={work.folder}", code=3)
-    assert text.endswith("are a folder. Name the files in it under `data.train`, as a list.")
+def test_data_that_are_an_empty_folder(work):
+    (work.folder / "empty").mkdir()
+    text = message(work, "precompute-ref", f"data.train={work.folder / 'empty'}", code=3)
+    assert text.endswith("Correct `data.train` or `data.eval`, or put the files there.")
 
 
 def test_every_row_too_long(work):

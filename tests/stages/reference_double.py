@@ -12,6 +12,7 @@ from data.identity import document_key
 from data.schema import Response, TokenPair
 from data.storage import LocalStorage, Storage
 from data.store import ReferenceStore, StoreConfig
+from data.token_pairs import TokenPairs
 from pipeline.control import ProcessControl
 from stages.job import JobReport
 from stages.precompute_ref import Precomputation, find_work, precompute_ref
@@ -88,5 +89,5 @@ def precompute(
     bound = BoundReference(config, store.reference_id, IDENTITY, Path("dictionary"))
     settings = StoreConfig(unit_pairs=unit_pairs)
     numerics = Numerics("float32", "auto", 1, "packs")
-    job = Precomputation(pairs, store, bound, numerics, settings, shard, {})
+    job = Precomputation(TokenPairs.of(pairs), store, bound, numerics, settings, shard, {})
     return precompute_ref(job, find_work(job), ProcessControl(quiet=True), scorer or DictionaryScorer())  # type: ignore[arg-type]

@@ -5,12 +5,14 @@ import json
 import pyarrow as pa
 import pytest
 
-from data.pairs import PairsFolder
 from data.schema import SourceRow
+from data.sources import Source
 from data.storage import LocalStorage
 from data.store import ReferenceStore
 from stages.import_rows import read_imported
 from tests.tiny import example_rows, save_model, write_jsonl
+
+THEIRS = Source(path="theirs.jsonl")
 
 
 @pytest.fixture
@@ -19,8 +21,7 @@ def scored(work):
     document = work.run("precompute-ref")
     store = ReferenceStore(LocalStorage(work.root / "store"), document["reference_id"])
     sums = {row["pair_key"]: row for row in store.rows().to_dicts()}
-    folder = PairsFolder(work.root / "pairs")
-    pairs = folder.load(folder.origin()).all
+    pairs = work.prepared().all
     return [(example_rows(40)[int(pair.location.rpartition(":")[2]) - 1], pair, sums[pair.key]) for pair in pairs]
 
 
@@ -124,11 +125,26 @@ def test_imported_rows_are_another_reference_than_those_of_another_model(work, s
     assert json.loads((work.root / "store" / two / "reference.json").read_text())["name"] == "theirs"
 
 
+def test_texts_of_any_form_are_imported(work, scored):
+    """As of other pairs: the question has its own column here, and the chosen side another name."""
+    rows = [{"question": row["prompt"], "chosen": row["chosen"], "rejected": row["rejected"]} for row, _, _ in scored]
+    document = bring_in(work, [with_sums(row, sums) for row, (_, _, sums) in zip(rows, scored, strict=True)])
+    assert (document["pairs"], document["rejected"]) == (40, 0)
+
+
+def test_rated_answers_have_no_two_sums(work):
+    answers = [{"text": "a", "rank": 0}, {"text": "b", "rank": 1}]
+    row = {"prompt": "Which?", "answers": answers, "ref_chosen_logps": -1.0, "ref_rejected_logps": -2.0}
+    document = bring_in(work, [row], expect=3)
+    assert "are of the form `rated answers`: a row gives several pairs" in document["message"]
+    assert "Write a row for each pair, with prompt, chosen and rejected." in document["message"]
+
+
 def test_token_ids_are_cut_to_max_length_as_trl_cuts_them():
     content = {"prompt_ids": [5, 6, 7], "chosen_ids": [8, 9, 10], "rejected_ids": [11]}
     row = SourceRow(1, "cache:1", content | {"ref_chosen_logps": -1.0, "ref_rejected_logps": -2.0})
-    (cut,) = read_imported([row], NoTokenizer(), 5)
+    (cut,) = read_imported(THEIRS, [row], NoTokenizer(), 5)
     assert cut.pair.chosen.ids.tolist() == [8, 9] and cut.pair.chosen.mask.all()
     assert cut.pair.rejected.ids.tolist() == [11]
-    (rejected,) = read_imported([row], NoTokenizer(), 3)
+    (rejected,) = read_imported(THEIRS, [row], NoTokenizer(), 3)
     assert rejected.reason == "prompt_too_long"

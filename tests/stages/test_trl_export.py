@@ -2,14 +2,12 @@
 
 import copy
 import re
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from data.pairs import PairsFolder
 from data.schema import Response, TokenPair
 from stages.reference_rows import ReferenceLogps
 from stages.trl_export import rendered, trl_table
@@ -117,8 +115,7 @@ def test_trl_trains_on_the_export_as_the_documentation_shows(work):
     settings = {"output_dir": str(work.folder / "trl"), "use_cpu": True, "bf16": False, "report_to": "none"}
     settings |= {"logging_steps": 1, "max_steps": 3, "save_strategy": "no", "max_length": 128, "learning_rate": 1e-3}
     trainer = shown["trainer"](str(work.model), str(work.folder / "out"), **settings)
-    pairs = PairsFolder(Path(work.root / "pairs"))
-    scored = {one.key: one for one in pairs.load(pairs.origin()).splits["train"]}
+    scored = {one.key: one for one in work.prepared().splits["train"]}
     ours = {(*s.prompt_ids.tolist(), *s.ids.tolist()) for p in scored.values() for s in (p.chosen, p.rejected)}
     rows = list(trainer.train_dataset)
     theirs = {tuple(row["prompt_ids"] + row[side]) for row in rows for side in ("chosen_ids", "rejected_ids")}

@@ -7,6 +7,7 @@ import torch
 from data.schema import Response, TokenPair
 from data.storage import LocalStorage
 from data.store import ReferenceStore
+from data.token_pairs import TokenPairs
 from stages.scoring.scorer import Scorer
 from stages.units import ALL, Shard, cut_units, outstanding, pair_table, prefix_sums, response_table
 from tests.families import random_responses
@@ -22,7 +23,12 @@ def store(tmp_path):
 def pairs():
     responses = random_responses(60)
     sides = [Response(responses[i - i % 2].prompt_ids, each.ids, each.mask) for i, each in enumerate(responses)]
-    return [TokenPair(i, f"x:{i}", sides[2 * i], sides[2 * i + 1]) for i in range(30)]
+    return TokenPairs.of(TokenPair(i, f"x:{i}", sides[2 * i], sides[2 * i + 1]) for i in range(30))
+
+
+def flipped(pairs):
+    """The same pairs the other way round."""
+    return [TokenPair(p.row, p.location, p.rejected, p.chosen) for p in pairs]
 
 
 def logps(pairs):
@@ -39,7 +45,7 @@ def commit(store, unit):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_every_pair_belongs_to_one_worker_and_a_prompt_to_one(pairs, count):
-    owned = [[pair for pair in pairs if Shard(i, count).owns(pair)] for i in range(count)]
+    owned = [Shard(i, count).of(pairs) for i in range(count)]
     assert sorted(pair.row for share in owned for pair in share) == list(range(30))
     prompts = [{pair.prompt_key for pair in share} for share in owned]
     assert sum(map(len, prompts)) == len(set().union(*prompts))
@@ -51,7 +57,7 @@ def test_the_share_of_a_worker_does_not_depend_on_what_is_stored(store, pairs):
     assert [pair.row for pair in before.missing] == [
         p.row for p in sorted(before.missing, key=lambda p: (p.prompt_key, p.key))
     ]
-    others = [pair for pair in pairs if not shard.owns(pair)]
+    others = [pair for pair in pairs if pair.key not in set(shard.of(pairs).keys)]
     commit(store, [*others, *before.missing[:4]])
     after = outstanding(pairs[::-1], store, shard, damaged="refuse")
     assert [pair.row for pair in after.missing] == [pair.row for pair in before.missing[4:]]
@@ -60,23 +66,22 @@ def test_the_share_of_a_worker_does_not_depend_on_what_is_stored(store, pairs):
 
 def test_what_is_known_of_a_new_pair_is_read_with_its_tokens(store, pairs):
     commit(store, pairs)
-    flipped = TokenPair(99, "x:99", pairs[0].rejected, pairs[0].chosen)
-    todo = outstanding([*pairs, flipped], store, ALL, damaged="refuse")
-    assert [pair.row for pair in todo.missing] == [99] and todo.unknown == []
+    (other,) = flipped(pairs[:1])
+    todo = outstanding(TokenPairs.of([*pairs, other]), store, ALL, damaged="refuse")
+    assert todo.missing.keys.to_list() == [other.key] and todo.unknown.is_empty()
     expected = logps(pairs[:1])
     assert {key: value.tolist() for key, value in todo.known.items()} == {k: v.tolist() for k, v in expected.items()}
 
 
 def test_responses_whose_tokens_are_not_there_are_scored_again(store, pairs):
     store.commit(pair_table(pairs, logps(pairs)), {})
-    flipped = TokenPair(99, "x:99", pairs[0].rejected, pairs[0].chosen)
-    assert len(outstanding([flipped], store, ALL, damaged="refuse").unknown) == 2
+    unknown = outstanding(TokenPairs.of(flipped(pairs[:1])), store, ALL, damaged="refuse").unknown
+    sides = [pairs[0].rejected, pairs[0].chosen]
+    assert unknown.rows() == [(side.key, len(side), side.n_scored) for side in sides]
 
 
 def test_units_end_at_prompts(pairs):
-    twice = sorted(
-        [*pairs, *(TokenPair(p.row, p.location, p.rejected, p.chosen) for p in pairs)], key=lambda p: p.prompt_key
-    )
+    twice = sorted([*pairs, *flipped(pairs)], key=lambda p: p.prompt_key)
     units = list(cut_units(twice, 5))
     assert [len(unit) for unit in units] == [6] * 10
     assert [pair for unit in units for pair in unit] == twice
@@ -88,8 +93,8 @@ def test_a_unit_is_full_with_as_many_pairs_as_asked_for(pairs):
 
 def test_units_do_not_depend_on_the_order_of_rows(store, pairs):
     """Also where pairs share a prompt."""
-    twice = [*pairs, *(TokenPair(p.row, p.location, p.rejected, p.chosen) for p in pairs)]
-    orders = [outstanding(rows, store, ALL, damaged="refuse").missing for rows in (twice, twice[::-1])]
+    twice = [*pairs, *flipped(pairs)]
+    orders = [outstanding(TokenPairs.of(rows), store, ALL, damaged="refuse").missing for rows in (twice, twice[::-1])]
     assert [pair.key for pair in orders[0]] == [pair.key for pair in orders[1]]
 
 
