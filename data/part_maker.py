@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -74,8 +74,8 @@ class PartMaker:
         self._pool: ProcessPoolExecutor | None = None
         self._known = {path.stem.partition("-")[0]: path for folder in folders for path in folder.glob("*.arrow")}
 
-    def made(self, wanted: Iterable[WantedPart]) -> Iterator[tuple[WantedPart, Path]]:
-        """Each part and its file, in order.
+    def made(self, wanted: Iterable[WantedPart]) -> Generator[tuple[WantedPart, Path], None, None]:
+        """Each part and its file, in order; closed early, it waits for what is under way.
 
         Raises:
             DataError: a chat template did not come to an end.

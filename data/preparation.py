@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -62,15 +63,16 @@ def prepare(
     rejections: list[Rejection] = []
     parts: list[PartInUse] = []
     opened: list[PairPart] = []
-    for wanted, path in maker.made(_wanted(config, made_by, coverage, sources)):
-        first = wanted.raw.lines[0]
-        place = Place(first.file, first.number, coverage.read)
-        part = open_part(path, place)
-        advance(part.rows)
-        _count(coverage, part)
-        rejections += part.rejections
-        parts.append(PartInUse(path, place, sources[len(parts)]))
-        opened.append(part.pairs)
+    with closing(maker.made(_wanted(config, made_by, coverage, sources))) as made:  # other processes end with it
+        for wanted, path in made:
+            first = wanted.raw.lines[0]
+            place = Place(first.file, first.number, coverage.read)
+            part = open_part(path, place)
+            advance(part.rows)
+            _count(coverage, part)
+            rejections += part.rejections
+            parts.append(PartInUse(path, place, sources[len(parts)]))
+            opened.append(part.pairs)
     cut = cut_splits(config, opened, [part.source for part in parts])
     coverage.visits = cut.visits
     account(coverage, cut.splits, rejections)

@@ -21,7 +21,8 @@ DATA_PAGE = """# Preference data
 Made by `python docs/generate.py` from the code that reads them.
 
 A source has one form, told by its first rows and named in the log; `pipeline validate` shows a pair of it as the model
-reads it. Where rows can be read in two ways, or in none, the job says so and stops.
+reads it. Where rows can be read in two ways, or in none, the job says so and stops. [tokens.md](tokens.md) says what
+becomes of the rows.
 
 | form | columns | seen in |
 |---|---|---|
