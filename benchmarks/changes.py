@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 import pipeline  # noqa: F401 - finds our packages
-from data.changes import changes, read_snapshot, write_snapshot
+from data.pairs.changes import changes, read_snapshot, write_snapshot
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # tests/planted.py makes the rows

@@ -9,7 +9,7 @@ import torch
 
 import pipeline  # noqa: F401 - finds our packages
 from data.schema import TokenPair, unique_responses
-from data.token_pairs import TokenPairs
+from data.tokens.token_pairs import TokenPairs
 from measurement import TRAIN, WARM_UP, Pairs, Spec, longest_rows, measured
 from pipeline.control import ProcessControl
 from stages.reference_rows import ReferenceLogps

@@ -19,8 +19,8 @@ from typing import Any
 
 import pipeline  # noqa: F401 - finds our packages
 from data.identity import document_key
-from data.storage import LocalStorage
-from data.store import ReferenceStore
+from data.store.reference_store import ReferenceStore
+from data.store.storage import LocalStorage
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # tests/tiny.py builds the model and the rows
@@ -54,7 +54,7 @@ def write_keys(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """A store of synthetic rows."""
     import pyarrow as pa
 
-    from data.parts import PAIR_SCHEMA
+    from data.store.parts import PAIR_SCHEMA
 
     store, started = synthetic(folder), time.perf_counter()
     for first in range(0, arguments.keys, UNIT):

@@ -13,11 +13,11 @@ from pathlib import Path
 from random import Random
 
 import pipeline  # noqa: F401 - finds our packages
-from data.bad_rows import BadRow
-from data.canonical import canonical_pair
+from data.rows.bad_rows import BadRow
+from data.rows.canonical import canonical_pair
 from data.schema import PreferencePair, SourceRow, TokenPair
-from data.sources import Source, read_rows
-from data.tokenization import PairTokenizer, end_ids, load_tokenizer
+from data.sources.source import Source, read_rows
+from data.tokens.tokenization import PairTokenizer, end_ids, load_tokenizer
 from measurement import MAX_LENGTH, Pairs, Spec, facts
 from our_side import our_scoring, our_training
 from trl_side import trl_scoring, trl_training

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from data.settings import Settings
-from data.sources import Source
+from data.sources.source import Source
 
 
 def _as_list(value: Any) -> Any:

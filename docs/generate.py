@@ -8,9 +8,9 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from data.bad_rows import REASONS
-from data.forms import FORMS
-from data.sources import Source
+from data.rows.bad_rows import REASONS
+from data.rows.forms import FORMS
+from data.sources.source import Source
 from pipeline.cli import app
 from pipeline.config import PipelineConfig
 

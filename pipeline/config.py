@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from data.config import DataConfig
 from data.errors import ConfigError
 from data.settings import Settings
-from data.store import StoreConfig
+from data.store.reference_store import StoreConfig
 from pipeline.yaml_source import Origins, load_yaml, parse_scalar
 from stages.evaluate import EvalConfig
 from stages.reference import ReferenceConfig

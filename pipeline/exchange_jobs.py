@@ -7,12 +7,12 @@ from data.durable import write_bytes
 from data.errors import ConfigError, DataError
 from data.identity import document_key
 from data.parquet import parquet_bytes
-from data.references import StoredReference, describe
 from data.schema import Rejection
-from data.sources import Source, read_rows
-from data.store import ReferenceStore, missing_keys
-from data.token_pairs import TokenPairs
-from data.tokenization import PairTokenizer, end_ids, load_tokenizer
+from data.sources.source import Source, read_rows
+from data.store.reference_store import ReferenceStore, missing_keys
+from data.store.references import StoredReference, describe
+from data.tokens.token_pairs import TokenPairs
+from data.tokens.tokenization import PairTokenizer, end_ids, load_tokenizer
 from pipeline.inputs import Inputs
 from stages.agreement import require_agreement, spread
 from stages.drift import SAMPLE, compare

@@ -2,24 +2,26 @@
 
 import json
 import logging
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
+from weakref import finalize
 
 from data.durable import write_bytes
 from data.errors import Interrupted
 from data.identity import document_key
-from data.marked_text import marked_pair
-from data.pair_parts import named_digest
-from data.part_maker import PartMaker, TokenizerRecipe
-from data.preparation import PREPARATION_VERSION, PreparedPairs, prepare
-from data.sources import Source, source_digest
-from data.store import ReferenceStore
-from data.token_pairs import TokenPairs
-from data.tokenization import load_tokenizer
-from data.usable import check_usable
+from data.pairs.pair_parts import named_digest
+from data.pairs.part_maker import PartMaker, TokenizerRecipe
+from data.pairs.preparation import PREPARATION_VERSION, PreparedPairs, prepare
+from data.pairs.usable import check_usable
+from data.sources.source import Source, source_digest
+from data.store.reference_store import ReferenceStore
+from data.tokens.marked_text import marked_pair
+from data.tokens.token_pairs import TokenPairs
+from data.tokens.tokenization import load_tokenizer
 from pipeline.config import PipelineConfig
 from pipeline.workspace import Workspace
 from stages.job import Control
@@ -87,8 +89,9 @@ class Inputs:
         if prepared is not None:
             return prepared
         if self.dry_run:
-            with TemporaryDirectory() as aside:  # what is mapped stays readable without a name
-                return self._prepare(model_folder, tokenization, [folder.parts, Path(aside)])[0]
+            aside = Path(mkdtemp())
+            finalize(self, shutil.rmtree, aside, ignore_errors=True)  # with the job that reads them
+            return self._prepare(model_folder, tokenization, [folder.parts, aside])[0]
         with folder.only_writer():
             prepared = folder.load(origin, data, digests.digest)  # of several workers that started together, one did
             if prepared is None:

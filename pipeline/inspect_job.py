@@ -5,13 +5,13 @@ from typing import Any
 
 import polars as pl
 
-from data.bad_rows import REASONS
 from data.errors import ConfigError
-from data.marked_text import marked_tokens
+from data.pairs.splits import Split
+from data.rows.bad_rows import REASONS
 from data.schema import TokenPair
-from data.splits import Split
-from data.token_pairs import TokenPairs
-from data.tokenization import load_tokenizer
+from data.tokens.marked_text import marked_tokens
+from data.tokens.token_pairs import TokenPairs
+from data.tokens.tokenization import load_tokenizer
 from pipeline.inputs import Inputs
 from stages.job import JobReport
 
@@ -39,10 +39,8 @@ def run_inspect(
 
 def _matching(pairs: TokenPairs, key: str, longer_than: int) -> TokenPairs:
     """Those whose key begins so, and whose longer side has more tokens."""
-    longer = pl.DataFrame(
-        [pairs.lengths(f"{side}_ids").alias(side) for side in ("chosen", "rejected")]
-    ).max_horizontal()
-    wanted = pairs.keys.str.starts_with(key) & (pairs.lengths("prompt_ids") + longer > longer_than)
+    longest = pl.col("n_prompt") + pl.max_horizontal("chosen_tokens", "rejected_tokens")
+    wanted = pairs.select((pl.col("pair_key").str.starts_with(key) & (longest > longer_than)).alias("wanted"))["wanted"]
     return pairs.take(wanted.arg_true())
 
 

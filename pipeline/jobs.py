@@ -6,7 +6,7 @@ from typing import Any
 
 from data.errors import ConfigError, GateError, StoreError
 from data.field_diff import field_diff
-from data.token_pairs import TokenPairs
+from data.tokens.token_pairs import TokenPairs
 from pipeline.exchange_jobs import run_export, run_import
 from pipeline.inputs import Inputs
 from pipeline.inspect_job import run_inspect

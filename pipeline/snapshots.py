@@ -5,9 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from data.changes import SNAPSHOT_SCHEMA, changes, read_snapshot, snapshot_about, write_snapshot
 from data.identity import document_key
-from data.preparation import PreparedPairs
+from data.pairs.changes import SNAPSHOT_SCHEMA, changes, read_snapshot, snapshot_about, write_snapshot
+from data.pairs.preparation import PreparedPairs
 from pipeline.workspace import Workspace
 
 
@@ -36,12 +36,11 @@ def _made_of(prepared: PreparedPairs) -> str:
 
 
 def _snapshot(prepared: PreparedPairs) -> pl.DataFrame:
-    every = prepared.all
-    prompt = every.lengths("prompt_ids")
-    tokens = {
-        f"n_{side}_tokens": (prompt + every.lengths(f"{side}_ids")).cast(pl.Int32) for side in ("chosen", "rejected")
-    }
-    return pl.DataFrame({n: every.column(n) for n in SNAPSHOT_SCHEMA.names if n not in tokens} | tokens)
+    tokens = [
+        (pl.col("n_prompt") + pl.col(f"{side}_tokens")).alias(f"n_{side}_tokens") for side in ("chosen", "rejected")
+    ]
+    others = [name for name in SNAPSHOT_SCHEMA.names if not name.endswith("_tokens")]
+    return prepared.all.select(*others, *tokens)
 
 
 def _now() -> str:

@@ -4,11 +4,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from data.compaction import find_merges
 from data.errors import StoreError
-from data.references import stored_references
 from data.schema import both_sides
-from data.store import ReferenceStore
+from data.store.compaction import find_merges
+from data.store.reference_store import ReferenceStore
+from data.store.references import stored_references
 from pipeline.inputs import Inputs
 from stages.garbage import find_garbage, take_away
 from stages.job import JobReport

@@ -7,9 +7,9 @@ from typing import Any
 
 from data.durable import replace_link, write_json
 from data.identity import DigestMemo
-from data.pairs import PairsFolder
-from data.storage import LocalStorage, Storage, open_storage
-from data.store import ReferenceStore, StoreConfig
+from data.pairs.folder import PairsFolder
+from data.store.reference_store import ReferenceStore, StoreConfig
+from data.store.storage import LocalStorage, Storage, open_storage
 from stages.run_folder import RunFolder
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from data.errors import StoreError
 from data.field_diff import field_diff
-from data.references import stored_references
-from data.store import ReferenceStore, missing_keys
+from data.store.reference_store import ReferenceStore, missing_keys
+from data.store.references import stored_references
 from stages.reference import BoundReference
 
 

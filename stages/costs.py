@@ -5,7 +5,7 @@ Spared is estimated: two passes a pair, which is what a run without a store woul
 
 from typing import Any
 
-from data.store import ReferenceStore
+from data.store.reference_store import ReferenceStore
 
 _PASSES = 2  # a pair
 

@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from data.coverage import Coverage
 from data.durable import write_bytes, write_json
 from data.errors import Interrupted
 from data.identity import document_key, set_key
+from data.pairs.coverage import Coverage
 from data.parquet import parquet_bytes
 from data.schema import TokenPair, unique_responses
 from data.settings import Settings

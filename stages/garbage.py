@@ -6,9 +6,9 @@ Single parts of a reference that stays never go.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from data.references import StoredReference, find_reference, stored_references
-from data.storage import Storage
-from data.store import ReferenceStore
+from data.store.reference_store import ReferenceStore
+from data.store.references import StoredReference, find_reference, stored_references
+from data.store.storage import Storage
 
 _FOLDERS = ("parts", "tokens", "costs", "quarantine", "")  # the last holds reference.json: it goes last
 

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from data.bad_rows import BadRow
 from data.errors import DataError
-from data.forms import SAMPLE
-from data.parts import PAIR_SCHEMA
-from data.reading import reading_of
+from data.pairs.reading import reading_of
+from data.rows.bad_rows import BadRow
+from data.rows.forms import SAMPLE
 from data.schema import PreferencePair, Rejection, Response, SourceRow, TokenPair
-from data.sources import Source
-from data.tokenization import PairTokenizer
+from data.sources.source import Source
+from data.store.parts import PAIR_SCHEMA
+from data.tokens.tokenization import PairTokenizer
 
 SUMS = ("ref_chosen_logps", "ref_rejected_logps")
 _IDS = ("prompt_ids", "chosen_ids", "rejected_ids")

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from data.errors import Interrupted, PipelineError, StoreError, out_of_memory
-from data.parts import BadLogps
-from data.references import StoredReference, describe
 from data.schema import Response, TokenPair, both_sides, unique_responses
-from data.store import ReferenceStore, StoreConfig, TokenLogps
-from data.token_pairs import TokenPairs
+from data.store.parts import BadLogps
+from data.store.reference_store import ReferenceStore, StoreConfig, TokenLogps
+from data.store.references import StoredReference, describe
+from data.tokens.token_pairs import TokenPairs
 from stages.causes import why_missing
 from stages.costs import seconds_spared
 from stages.drift import check_drift

@@ -12,9 +12,9 @@ from data.durable import write_json
 from data.errors import StoreError
 from data.field_diff import field_diff
 from data.identity import DigestMemo, document_key
-from data.references import find_reference, stored_reference
 from data.settings import Settings
-from data.storage import Storage
+from data.store.references import find_reference, stored_reference
+from data.store.storage import Storage
 from stages.model_files import locate, model_identity, unreachable
 from stages.scoring.config import Attention, Backend
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from data.errors import StoreError
-from data.store import ReferenceStore, missing_keys
+from data.store.reference_store import ReferenceStore, missing_keys
 from stages.causes import why_missing
 from stages.reference import BoundReference
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from data.errors import StoreError
 from data.field_diff import field_diff
-from data.references import StoredReference, stored_references
-from data.store import ReferenceStore, missing_keys
-from data.token_pairs import TokenPairs
+from data.store.reference_store import ReferenceStore, missing_keys
+from data.store.references import StoredReference, stored_references
+from data.tokens.token_pairs import TokenPairs
 from stages.causes import why_missing
 from stages.costs import ledger
 from stages.reference import BoundReference

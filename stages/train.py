@@ -11,9 +11,9 @@ from pathlib import Path
 from safetensors import safe_open
 
 from data.durable import write_folder
-from data.pairs import PairsFolder
+from data.pairs.folder import PairsFolder
 from data.schema import both_sides
-from data.token_pairs import TokenPairs
+from data.tokens.token_pairs import TokenPairs
 from stages.job import Control, JobReport
 from stages.reference_rows import ReferenceLogps
 from stages.run_folder import RunFolder

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from data.parts import PAIR_SCHEMA, RESPONSE_SCHEMA
 from data.schema import Response, TokenPair, unique_responses
-from data.store import Damaged, ReferenceStore, TokenLogps
-from data.token_pairs import TokenPairs
+from data.store.parts import PAIR_SCHEMA, RESPONSE_SCHEMA
+from data.store.reference_store import Damaged, ReferenceStore, TokenLogps
+from data.tokens.token_pairs import TokenPairs
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,12 @@ def outstanding(pairs: TokenPairs, store: ReferenceStore, shard: Shard, *, damag
 
 def in_unit_order(pairs: TokenPairs) -> TokenPairs:
     """The pairs as they are committed: those of one prompt behind each other."""
-    keys = pl.DataFrame({"prompt_key": pairs.column("prompt_key"), "pair_key": pairs.keys})
-    return pairs.take(keys.with_row_index("place").sort("prompt_key", "pair_key")["place"].to_numpy())
+    return pairs.take(
+        pairs.select("prompt_key", "pair_key")
+        .with_row_index("place")
+        .sort("prompt_key", "pair_key")["place"]
+        .to_numpy()
+    )
 
 
 def unknown_responses(pairs: Iterable[TokenPair], known: Mapping[str, TokenLogps]) -> list[Response]:

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from data.errors import StoreError
 from data.parquet import as_frame
-from data.parts import PAIR_SCHEMA
 from data.schema import TokenPair
-from data.store import SCHEMAS, PartFolder, ReferenceStore
+from data.store.parts import PAIR_SCHEMA
+from data.store.reference_store import SCHEMAS, PartFolder, ReferenceStore
 from stages.agreement import agrees, in_words, limit_in_words
 from stages.drift import compare, stored_sums
 from stages.units import prefix_sums

@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from data.changes import SNAPSHOT_SCHEMA
 from data.identity import TokenIds, pair_key, response_key
+from data.pairs.changes import SNAPSHOT_SCHEMA
 from data.parquet import as_frame
-from data.sketches import sketch
+from data.tokens.sketches import sketch
 
 VOCABULARY = 50_000
 END = 2

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.canonical import canonical_pair
+from data.rows.canonical import canonical_pair
 from data.schema import SourceRow, TokenPair
-from data.tokenization import PairTokenizer, end_ids, load_tokenizer
+from data.tokens.tokenization import PairTokenizer, end_ids, load_tokenizer
 from stages.scoring.config import Numerics
 from stages.scoring.model import load_model
 from stages.scoring.scorer import load_scorer

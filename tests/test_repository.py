@@ -77,6 +77,20 @@ def test_imports_go_one_way(path: Path) -> None:
     assert [upper for upper in FORBIDDEN_LAYERS[layer] if _reaches(path, upper)] == []
 
 
+@pytest.mark.parametrize("path", [path for path in SOURCES if _name(path).startswith("data/")], ids=_name)
+def test_the_packages_of_data_import_one_way(path: Path) -> None:
+    package = path.relative_to(ROOT / "data").parts[0]
+    allowed = {
+        "rows": (),
+        "sources": ("rows",),
+        "tokens": ("rows",),
+        "pairs": ("rows", "sources", "tokens"),
+        "store": (),
+    }
+    forbidden = [other for other in allowed if other not in (package, *allowed.get(package, ()))]
+    assert path.parent == ROOT / "data" or [other for other in forbidden if _reaches(path, f"data.{other}")] == []
+
+
 @pytest.mark.parametrize("job", JOB_FILES)
 def test_job_files_do_not_import_one_another(job: str) -> None:
     path = ROOT / "stages" / f"{job}.py"

@@ -131,7 +131,7 @@ class Work:
 
     def prepared(self) -> Any:
         """The prepared pairs, as the jobs load them."""
-        from data.pairs import PairsFolder
+        from data.pairs.folder import PairsFolder
         from pipeline.config import load_config
 
         folder = PairsFolder(self.root / "pairs")

@@ -18,7 +18,7 @@ import torch
 from data.durable import write_bytes
 from data.errors import Interrupted, PipelineError
 from data.schema import TokenPair
-from data.token_pairs import TokenPairs
+from data.tokens.token_pairs import TokenPairs
 from stages.job import Bar, Control
 from stages.metrics.pairwise import PairScores
 from stages.objectives.preference import preference_loss

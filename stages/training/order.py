@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from data.schema import TokenPair
-from data.token_pairs import TokenPairs
+from data.tokens.token_pairs import TokenPairs
 
 
 def epoch_order(pair_keys: Sequence[str], seed: int, epoch: int) -> list[int]:

@@ -11,9 +11,9 @@ import pytest
 
 from data.config import DataConfig
 from data.identity import file_digest
-from data.part_maker import PartMaker
-from data.preparation import PreparedPairs, prepare
-from data.tokenization import PairTokenizer, end_ids
+from data.pairs.part_maker import PartMaker
+from data.pairs.preparation import PreparedPairs, prepare
+from data.tokens.tokenization import PairTokenizer, end_ids
 from tests.tiny import write_jsonl
 
 

@@ -10,9 +10,9 @@ import torch
 
 from data.identity import document_key
 from data.schema import Response, TokenPair
-from data.storage import LocalStorage, Storage
-from data.store import ReferenceStore, StoreConfig
-from data.token_pairs import TokenPairs
+from data.store.reference_store import ReferenceStore, StoreConfig
+from data.store.storage import LocalStorage, Storage
+from data.tokens.token_pairs import TokenPairs
 from pipeline.control import ProcessControl
 from stages.job import JobReport
 from stages.precompute_ref import Precomputation, find_work, precompute_ref

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from data.storage import LocalStorage
-from data.store import ReferenceStore
+from data.store.reference_store import ReferenceStore
+from data.store.storage import LocalStorage
 from tests.tiny import example_rows, write_jsonl
 
 

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from data.schema import SourceRow
-from data.sources import Source
-from data.storage import LocalStorage
-from data.store import ReferenceStore
+from data.sources.source import Source
+from data.store.reference_store import ReferenceStore
+from data.store.storage import LocalStorage
 from stages.import_rows import read_imported
 from tests.tiny import example_rows, save_model, write_jsonl
 

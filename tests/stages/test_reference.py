@@ -7,8 +7,8 @@ import pytest
 
 from data.errors import ConfigError, StoreError
 from data.identity import DigestMemo, document_key
-from data.references import StoredReference, describe
-from data.storage import LocalStorage
+from data.store.references import StoredReference, describe
+from data.store.storage import LocalStorage
 from stages.model_files import locate, model_identity
 from stages.reference import ReferenceConfig, bind, write_lock
 

@@ -8,8 +8,8 @@ import sys
 import pytest
 import s3fs
 
-from data.storage import open_storage
-from data.store import ReferenceStore
+from data.store.reference_store import ReferenceStore
+from data.store.storage import open_storage
 from tests.tiny import ROOT, example_rows, write_jsonl
 
 

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from data.compaction import find_merges
 from data.errors import StoreError
+from data.store.compaction import find_merges
 from stages.units import Shard, prefix_sums
 from tests.crash import Stopped, stopping_disk
 from tests.stages.reference_double import (

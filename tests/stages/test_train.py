@@ -221,8 +221,8 @@ def test_step_zero_check_finds_an_edited_store(work):
     """A stored sum edited by 0.5, its part written again under the right name: only scoring again can tell."""
     import pyarrow as pa
 
-    from data.storage import LocalStorage
-    from data.store import ReferenceStore
+    from data.store.reference_store import ReferenceStore
+    from data.store.storage import LocalStorage
 
     document = work.run("precompute-ref")
     store = ReferenceStore(LocalStorage(work.root / "store"), document["reference_id"])

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from data.schema import Response, TokenPair
-from data.storage import LocalStorage
-from data.store import ReferenceStore
-from data.token_pairs import TokenPairs
+from data.store.reference_store import ReferenceStore
+from data.store.storage import LocalStorage
+from data.tokens.token_pairs import TokenPairs
 from stages.scoring.scorer import Scorer
 from stages.units import ALL, Shard, cut_units, outstanding, pair_table, prefix_sums, response_table
 from tests.families import random_responses

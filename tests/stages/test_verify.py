@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data.storage import LocalStorage
-from data.store import ReferenceStore
+from data.store.reference_store import ReferenceStore
+from data.store.storage import LocalStorage
 from tests.tiny import save_model
 
 

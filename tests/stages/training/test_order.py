@@ -3,7 +3,7 @@
 import numpy as np
 
 from data.schema import Response, TokenPair
-from data.token_pairs import TokenPairs
+from data.tokens.token_pairs import TokenPairs
 from stages.training.order import StepOrder, epoch_order, steps_per_epoch
 
 

@@ -1,0 +1,1 @@
+"""The prepared pairs: made once, split, accounted for, compared with those of another day."""
