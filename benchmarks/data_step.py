@@ -4,12 +4,13 @@
 
 Writes synthetic rows (words of this project's documentation, as frequent as there; prompts and responses of log-normal
 length), runs `pipeline validate` over them as a process of its own, and watches the memory of that process and its
-children (PSS: a shared page counts once). Against it: `tokenizers`' own batch encode on one core, of the same texts:
-once the prompt, once each response behind it.
+children (PSS: a shared page counts once). Against it: `tokenizers`' own batch encode of the prompts and responses, each
+once, in as many processes of one thread as there are workers, all at the same time, before and after.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -23,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROBE = 4000  # rows that the library's own encode is timed on
-REPEATS = 3
+REPEATS = 5
 
 
 def words() -> list[str]:
@@ -99,7 +100,7 @@ def validate(config: Path, *options: str) -> tuple[float, Memory, dict]:
 
 
 def encode_rate(model: Path, rows: Path) -> float:
-    """Tokens a second of the library's batch encode on one core."""
+    """Tokens a second of the library's batch encode on one thread."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from tokenizers import Tokenizer
 
@@ -137,9 +138,12 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace, rows: Path, config: Path) -> None:
     """Each of the promises."""
-    rate = encode_rate(arguments.model, rows)
+    probes = [(arguments.model, rows)] * arguments.workers
+    with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
+        rates = pool.starmap(encode_rate, probes)
     seconds, memory, document = validate(config)
-    rate = statistics.median([rate, encode_rate(arguments.model, rows)])
+    with multiprocessing.get_context("spawn").Pool(arguments.workers) as pool:
+        rate = statistics.median([*rates, *pool.starmap(encode_rate, probes)])
     tokens = document["coverage"]["tokens"]
     ours = tokens / seconds / arguments.workers
     print(f"first run: {seconds:.0f} s, {tokens / 1e6:.0f} million tokens, prompts counted once")

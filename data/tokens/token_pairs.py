@@ -47,8 +47,8 @@ PART_SCHEMA = pa.schema(
     ]
 )
 """A pair of a part. `line` and `ordinal` count from the part's first line and first pair; of several pairs of a row
-`candidate` says which it is (from 1, else 0). A mask is empty where every token is scored; n_chosen and n_rejected count
-scored tokens. The split is cut by `group`; a later day is compared by texts and sketches (changes.py)."""
+`candidate` says which it is (from 1, else 0). A mask is empty where every token is scored; n_chosen and n_rejected are
+the numbers of scored tokens. The split is cut by `group`; texts and sketches are for comparing days (changes.py)."""
 
 
 def token_columns(pairs: Sequence[TokenPair]) -> dict[str, list[Any]]:

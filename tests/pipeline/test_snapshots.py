@@ -75,3 +75,12 @@ def test_a_night_without_news_writes_no_snapshot(work):
     before = (work.root / "scored.parquet").stat().st_mtime_ns
     assert work.run("precompute-ref")["status"] == "nothing_to_do"
     assert (work.root / "scored.parquet").stat().st_mtime_ns == before
+
+
+def test_a_dry_run_leaves_nothing_behind(work):
+    """Its token pairs lie in a temporary folder as long as it runs."""
+    aside = work.folder / "aside"
+    aside.mkdir()
+    done = work.command("precompute-ref", "--dry-run", "-c", str(work.config), env={"TMPDIR": str(aside)})
+    assert done.returncode == 0 and "40 are missing" in done.stdout
+    assert list(aside.iterdir()) == [] and not (work.root / "pairs").exists()
