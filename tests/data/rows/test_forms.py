@@ -302,6 +302,40 @@ def test_no_row_is_ever_lost_whatever_stands_in_it():
             assert isinstance(outcome, PreferencePair) or outcome.reason in REASONS
 
 
+CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "clock", "arguments": {}}}]}
+OTHER_CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "calendar", "arguments": {}}}]}
+RESULT = {"role": "tool", "content": "12:00"}
+
+
+def roles(messages):
+    return [message.role for message in messages]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "n_prompt", "n_chosen", "n_rejected"),
+    [
+        ([CALL, RESULT, GOOD], [CALL, RESULT, BAD], 3, 1, 1),
+        ([CALL, RESULT, GOOD], [OTHER_CALL, RESULT, BAD], 1, 3, 3),
+        ([CALL, RESULT, GOOD], [BAD], 1, 3, 1),
+        ([CALL, RESULT, CALL, RESULT, GOOD], [CALL, RESULT, BAD], 3, 3, 1),
+        ([CALL, RESULT | {"content": "13:00"}, GOOD], [CALL, RESULT, BAD], 1, 3, 3),
+    ],
+)
+def test_conversations_that_part_over_tools_are_compared_from_there_on(
+    chosen, rejected, n_prompt, n_chosen, n_rejected
+):
+    """The prompt ends before an assistant's turn, so that the whole turn is what is compared."""
+    (pair,) = read({"chosen": [AGAIN, *chosen], "rejected": [AGAIN, *rejected]})
+    assert (len(pair.prompt), len(pair.chosen), len(pair.rejected)) == (n_prompt, n_chosen, n_rejected)
+    assert roles(pair.prompt)[-1] in ("user", "tool")
+    assert roles(pair.chosen)[0] == roles(pair.rejected)[0] == "assistant"
+
+
+def test_conversations_that_part_before_a_users_turn_do_not_belong_together():
+    (bad,) = read({"chosen": [AGAIN, CALL, RESULT, GOOD], "rejected": [AGAIN, BAD, AGAIN, BAD]})
+    assert bad.reason == "prompt_mismatch"
+
+
 @pytest.mark.parametrize(
     ("column", "kind"),
     [("image", "images"), ("images", "images"), ("audio", "sound"), ("video", "videos"), ("videos", "videos")],
