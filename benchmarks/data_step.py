@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PROBE = 4000  # rows that the library's own encode is timed on
@@ -84,7 +85,7 @@ def anonymous(pid: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
-def validate(config: Path, *options: str) -> tuple[float, Memory, dict]:
+def validate(config: Path, *options: str) -> tuple[float, Memory, dict[str, Any]]:
     """Seconds, memory and the document of one `pipeline validate`."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "pipeline", "validate", "--config", str(config), "--json", "--quiet", *options]

@@ -13,6 +13,7 @@ from torch.nn.functional import linear
 
 import pipeline  # noqa: F401 - finds our packages
 from data.schema import PreferencePair, TokenPair, unique_responses
+from data.tokens.token_pairs import TokenPairs
 from stages.training.config import TrainConfig
 from stages.training.memory import peak_memory_bytes
 from stages.training.order import StepOrder, steps_per_epoch
@@ -69,7 +70,7 @@ def useful_work(model: Any, spec: Spec, pairs: Sequence[TokenPair]) -> dict[str,
     """Tokens and FLOPs with each prompt and each response once (in training: once a step of ours)."""
     groups = [pairs]
     if spec.task == "training":
-        order = StepOrder(pairs, TRAIN.seed, TRAIN.pairs_per_step)
+        order = StepOrder(TokenPairs.of(pairs), TRAIN.seed, TRAIN.pairs_per_step)
         groups = [order.step(step) for step in range(steps_per_epoch(len(pairs), TRAIN.pairs_per_step))]
     tokens = scored = 0
     for group in groups:
