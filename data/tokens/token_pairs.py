@@ -97,10 +97,9 @@ class PairPart:
         return self._n_pairs
 
     def columns(self, names: Sequence[str]) -> pa.RecordBatch:
-        """These columns, read and not mapped: what was looked at once shall not stay in memory."""
-        wanted = pa.ipc.IpcReadOptions(included_fields=[PART_SCHEMA.get_field_index(name) for name in names])
-        with pa.OSFile(str(self.path)) as file:
-            return pa.ipc.open_file(file, options=wanted).get_batch(0).select(list(names))
+        """These columns, copied out of the file: nothing else of it stays in memory."""
+        mapped = open_batch(self.path).select(list(names))
+        return pa.ipc.read_record_batch(mapped.serialize(), mapped.schema)
 
     def pair(self, i: int) -> TokenPair:
         """The pair in this place of the part."""
