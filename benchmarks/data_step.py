@@ -61,7 +61,7 @@ class Memory(threading.Thread):
             if sum(each.values()) > self.peak:
                 self.peak = sum(each.values())
                 self.parts = " + ".join(f"{size / 1e6:.0f}" for size in sorted(each.values(), reverse=True))
-            time.sleep(3)
+            time.sleep(1)
 
 
 def family(pid: int) -> list[int]:
