@@ -67,6 +67,19 @@ def test_a_template_that_refuses_is_no_reason_to_stop(tokenizer_with):
         render(tokenizer_with("{{ raise_exception('no such talk') }}"))
 
 
+def test_a_template_that_ends_leaves_no_alarm_behind(tokenizer_with):
+    with limits():
+        with within_limits("rows.jsonl:7"):
+            assert render(tokenizer_with("text")) == "text"
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_reasoning_has_the_name_that_templates_know(tokenizer_with):
+    said = [*ASKED, Message("assistant", "Because.", {"reasoning": "Let me see."})]
+    text = ChatTemplate(tokenizer_with("{{ messages[1].reasoning_content }}")).render(said, {}, open_turn=False)
+    assert text == "Let me see."
+
+
 def test_another_thread_has_no_deadline_and_renders_all_the_same(tokenizer_with):
     found = []
 

@@ -37,15 +37,21 @@ def variants(tokenizer_with):
     folded = tokenizer_with(normalizer=normalizers.Lowercase())
     folded.add_tokens([AddedToken("<|IM_SEP|>", special=True, normalized=True)])
     yield folded
+    nested = tokenizer_with()
+    nested.add_tokens([AddedToken("<|mid|>and", special=True), AddedToken("<|mid|>", special=True)])
+    yield nested
     whole_words = tokenizer_with()
     whole_words.add_tokens([AddedToken("assistant", special=True, single_word=True, normalized=False)])
     yield whole_words
 
 
-def test_ids_are_those_of_the_whole_text(tokenizer_with):
+@pytest.mark.parametrize("probes", [0, 16])
+def test_ids_are_those_of_the_whole_text(tokenizer_with, probes):
+    """Also where no probe would notice that they are not."""
     marks = ["<|mid|>", " <|mid|>", "<|IM_SEP|>", "<|im_sep|>"]
     for tokenizer in variants(tokenizer_with):
         encoder = Encoder(tokenizer)
+        encoder._probes = probes
         prompts = [*PROMPTS, *(f"{prompt} {mark} and" for prompt in PROMPTS for mark in marks)]
         found = encoder.conversations([(prompt, RESPONSES) for prompt in prompts])
         for prompt, (prompt_ids, responses) in zip(prompts, found, strict=True):

@@ -285,6 +285,14 @@ def test_marks_and_prefixes_give_the_same_pair(one, tokenizer_with):
     assert one(WITH_TOOLS, using=tokenizer_with(TOOLS)).key == one(WITH_TOOLS, using=tokenizer_with(MARKED)).key
 
 
+def test_turns_of_the_prompt_are_not_scored(one, tokenizer, tokenizer_with):
+    before = [{"role": "user", "content": "Hello?"}, LATE, {"role": "user", "content": "What time?"}]
+    for template in (TOOLS, MARKED):
+        pair = one(WITH_TOOLS | {"prompt": before}, using=tokenizer_with(template))
+        assert scored(tokenizer, pair.chosen) == ["call clock<|im_end|>", "Noon.<|im_end|>"]
+        assert texts(tokenizer, pair)[1].startswith("call clock<|im_end|>")
+
+
 def test_one_message_scores_the_same_with_and_without_marks(one, tokenizer_with):
     assert one(GOOD, using=tokenizer_with(MARKED)).key == one(GOOD, using=tokenizer_with(TOOLS)).key == one(GOOD).key
 
