@@ -32,7 +32,7 @@ def response_key(prompt_ids: TokenIds, response_ids: TokenIds, mask: Mask) -> st
     """Identity of a response to a prompt: token ids of both, and which response tokens are scored."""
     if len(mask) != len(response_ids):
         raise ValueError(f"mask has {len(mask)} entries for {len(response_ids)} response tokens")
-    body = _with_length(prompt_ids) + _with_length(response_ids) + np.ascontiguousarray(mask, dtype=np.uint8).tobytes()
+    body = _with_length(prompt_ids) + _with_length(response_ids) + mask.astype(np.bool_, copy=False).tobytes()
     return hashlib.sha256(_RESPONSE_TAG + body).hexdigest()
 
 

@@ -20,8 +20,9 @@ from data.pairs.reading import Reading
 from data.pairs.splits import group_number
 from data.schema import PreferencePair, Rejection, TokenPair
 from data.sources.source import Line, parse_line
+from data.tokens.part_schema import PART_SCHEMA, TEXTS, token_columns
 from data.tokens.sketches import sketches
-from data.tokens.token_pairs import PART_SCHEMA, TEXTS, PairPart, Place, token_columns
+from data.tokens.token_pairs import PairPart, Place
 from data.tokens.tokenization import PairTokenizer
 
 FEWEST, USUAL, MOST = 512, 2048, 4096  # lines of a part
@@ -127,6 +128,7 @@ def _batch(raw: RawPart, reading: Reading, tokenizer: PairTokenizer) -> pa.Recor
     first, rows, multi_turn = raw.lines[0].number, 0, 0
     places: list[tuple[int, int]] = []  # line and candidate of each pair, read or rejected
     rejections: dict[int, Rejection] = {}
+    ordinals: list[int] = []  # of the pairs that were read
     seams_before = tokenizer.seams_split
 
     def canonical() -> Iterator[PreferencePair]:
@@ -141,17 +143,21 @@ def _batch(raw: RawPart, reading: Reading, tokenizer: PairTokenizer) -> pa.Recor
                 if isinstance(outcome, Rejection):
                     rejections[ordinal] = outcome
                 else:
-                    multi_turn += any(message.role == "assistant" for message in outcome.prompt)
-                    yield outcome.numbered(ordinal)
+                    multi_turn += "assistant" in [message.role for message in outcome.prompt]
+                    ordinals.append(ordinal)
+                    yield outcome
 
+    outcomes = list(tokenizer.tokenize(canonical()))
     pairs: list[TokenPair] = []
     texts: list[PreferencePair] = []
-    for pair, outcome in tokenizer.tokenize(canonical()):
+    used: list[int] = []
+    for ordinal, (pair, outcome) in zip(ordinals, outcomes, strict=True):
         if isinstance(outcome, Rejection):
-            rejections[pair.row] = outcome
+            rejections[ordinal] = outcome
         else:
             pairs.append(outcome)
             texts.append(pair)
+            used.append(ordinal)
     account = {
         "pairs": len(pairs),
         "rows": rows,
@@ -162,9 +168,9 @@ def _batch(raw: RawPart, reading: Reading, tokenizer: PairTokenizer) -> pa.Recor
     }
     said = [pair.texts() for pair in texts]
     columns = {
-        "line": [places[pair.row][0] for pair in pairs],
-        "candidate": [places[pair.row][1] for pair in pairs],
-        "ordinal": [pair.row for pair in pairs],
+        "line": [places[ordinal][0] for ordinal in used],
+        "candidate": [places[ordinal][1] for ordinal in used],
+        "ordinal": used,
         **token_columns(pairs),
         "group": [group_number(pair.group) for pair in texts],
         **{name: [_digest(side[i]) for side in said] for i, name in enumerate(TEXTS)},

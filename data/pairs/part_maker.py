@@ -88,6 +88,7 @@ class PartMaker:
                 if self._pool is None and sum(found is None for _, found in waiting) > _FEW and self._workers > 1:
                     self._start()
                     waiting = deque((each, found or self._begin(each)) for each, found in waiting)
+                    self._tokenizer = self._recipe()  # seconds of imports; wanted in the end, and now is time for it
                 while len(waiting) > _AHEAD * self._workers or (waiting and isinstance(waiting[0][1], Path)):
                     yield self._finish(*waiting.popleft())
             while waiting:

@@ -7,7 +7,7 @@ from typing import Any
 
 from data.errors import DataError
 from data.rows.bad_rows import BadRow
-from data.rows.canonical import ARGUMENTS, canonical_pair
+from data.rows.canonical import ARGUMENTS, NUMBERS, canonical_pair
 from data.rows.form_readers import PROMPTS, Fields
 from data.rows.forms import DEFAULT_RULE, FORMS, Form, tell_form
 from data.rows.rankings import Rule
@@ -41,7 +41,8 @@ class Reading:
             try:
                 if isinstance(fields, BadRow):
                     raise fields
-                yield candidate, canonical_pair(replace(row, location=location, content=fields), self.group_by)
+                one = SourceRow(row.number, location, fields, row.problem)
+                yield candidate, canonical_pair(one, self.group_by, self.columns)
             except BadRow as bad:
                 yield candidate, bad.rejection(row.number, location)
 
@@ -50,7 +51,9 @@ class Reading:
         if row.problem is not None or not isinstance(row.content, dict):
             return [row.content]
         content = _named(row.content, self.columns)
-        beside = {name: content[name] for name in (*ARGUMENTS, self.group_by) if name in content}
+        beside = {name: content[name] for name in (*ARGUMENTS, *NUMBERS, self.group_by) if name in content}
+        if self.group_by is not None and self.group_by in row.content:  # a column that is named keeps its name here
+            beside.setdefault(self.group_by, row.content[self.group_by])
         found: list[Fields | BadRow] = []
         try:
             for fields in self.form.read(content, self.rule):

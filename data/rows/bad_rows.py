@@ -26,8 +26,11 @@ Reason = Literal[
 ]
 REASONS: dict[Reason, str] = {
     "unreadable_row": "a line that is no JSON or names a key twice, or a row of too few or too many cells",
-    "missing_field": "a column of the form is not there",
-    "wrong_type": "null, a number, half a character, NUL, or a value of another kind than in other rows",
+    "missing_field": "a column of the form is not there, or a named `margin` or `pair_weight` is absent or null",
+    "wrong_type": (
+        "null, a number, half a character, NUL, or a value of another kind than in other rows; a named `margin` or "
+        "`pair_weight` that is no finite number, or a weight below 0"
+    ),
     "unknown_role": "a message of a role other than system, user, assistant and tool",
     "empty_prompt": "a prompt without text",
     "prompt_ends_with_assistant": "the last message of the prompt is the assistant's",

@@ -4,24 +4,30 @@ Each of the three is text or a list of messages `{role, content}`; forms.py make
 """
 
 import json
+import math
 import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from data.rows.bad_rows import BadRow
+from data.rows.bad_rows import BadRow, Reason
 from data.schema import Message, PreferencePair, SourceRow
 
 _FIELDS = ("prompt", "chosen", "rejected")
 ARGUMENTS = ("tools", "chat_template_kwargs")
 """Columns that a chat template is given beside the messages."""
+NUMBERS = {"margin": "margin", "pair_weight": "weight"}
+"""Columns of numbers, read only where a source names them, and the field of a pair that each fills."""
 _ROLES = ("system", "user", "assistant", "tool")
 _MORE = ("name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _TEMPLATES_OWN = {"messages", "tools", "documents", "chat_template", "add_generation_prompt", "continue_final_message"}
 
 
-def canonical_pair(source: SourceRow, group_by: str | None = None) -> PreferencePair:
+def canonical_pair(source: SourceRow, group_by: str | None = None, columns: Mapping[str, str] = {}) -> PreferencePair:
     """The row in normal form; the column `group_by` is what the held-out split is cut by.
+
+    `columns` tells which of NUMBERS are to be read, and what the source calls them.
 
     Raises:
         BadRow: with the reason it is counted under.
@@ -44,7 +50,8 @@ def canonical_pair(source: SourceRow, group_by: str | None = None) -> Preference
         raise BadRow("identical_completions", "chosen and rejected are the same")
     arguments = _arguments(source.content)
     group = None if group_by is None else _group(source.content, group_by)
-    return PreferencePair(source.number, source.location, prompt, chosen, rejected, arguments, group)
+    own = {NUMBERS[name]: _number(source.content, name, column) for name, column in columns.items() if name in NUMBERS}
+    return PreferencePair(source.number, source.location, prompt, chosen, rejected, arguments, group, **own)
 
 
 def _messages(value: object, name: str, text_role: str) -> tuple[Message, ...]:
@@ -84,7 +91,7 @@ def _content(content: object, name: str) -> str | None:
 
 def _clean(text: str, name: str) -> str:
     """The text itself; a lone surrogate (half of a character) cannot be encoded, and NUL ends a text elsewhere."""
-    if found := _NO_TEXT.search(text):
+    if ("\0" in text or not text.isascii()) and (found := _NO_TEXT.search(text)):
         what = "NUL character" if found[0] == "\0" else "lone surrogate, half of a character"
         raise BadRow("wrong_type", f"{name} holds a {what}")
     return text
@@ -114,13 +121,14 @@ def _check_completion(completion: tuple[Message, ...], name: str) -> None:
     if not roles or roles[0] != "assistant" or roles[-1] != "assistant" or "system" in roles:
         found = ", ".join(roles) or "nothing"
         raise BadRow("no_assistant_turn", f"{name} is {found}; it has to begin and end with an assistant's message")
-    said = (message for message in completion if message.role == "assistant")
-    if not all(message.content.strip() or "tool_calls" in message.more for message in said):
+    if not all(m.content.strip() or "tool_calls" in m.more for m in completion if m.role == "assistant"):
         raise BadRow("empty_completion", f"{name} is empty")
 
 
 def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
     """What the row gives to the chat template; both columns may be JSON in a text, as they often are in Parquet."""
+    if content.get("tools") is None and content.get("chat_template_kwargs") is None:
+        return {}
     tools, own = (_document(content.get(name), name) for name in ARGUMENTS)
     if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
         raise BadRow("wrong_type", "tools is no list of objects")
@@ -146,6 +154,22 @@ def _group(content: Mapping[str, Any], column: str) -> str:
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise BadRow("missing_field", f"the column {column} of data.group_by is a {_kind(value)}, not text or a number")
     return str(value)
+
+
+def _number(content: Mapping[str, Any], name: str, column: str) -> float:
+    """The number that a row gives to its pairs; in CSV it is a text."""
+    value = content.get(name)
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):  # a text of no number, an integer beyond any float
+        number = math.nan
+    least = 0.0 if name == "pair_weight" else -math.inf
+    if math.isfinite(number) and number >= least:
+        return number
+    found = reprlib.repr(value) if value is not None else "null" if name in content else "absent"
+    wanted = "a finite number" if least < 0 else "a finite number of at least 0"
+    reason: Reason = "missing_field" if value is None else "wrong_type"
+    raise BadRow(reason, f"the column {column} of columns.{name} is {found}, not {wanted}")
 
 
 def _kind(value: object) -> str:

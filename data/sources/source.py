@@ -19,7 +19,7 @@ from data.sources.lines import Line, parse_line
 
 __all__ = ["Column", "Line", "Source", "parse_line", "read_lines", "read_rows", "source_digest"]
 
-Column = Literal["prompt", "chosen", "rejected", "answers", "system"]
+Column = Literal["prompt", "chosen", "rejected", "answers", "system", "margin", "pair_weight"]
 
 
 class Source(Settings):
@@ -31,7 +31,8 @@ class Source(Settings):
     split: str | None = None
     """Split of a Hub data set (none: `train`), or the files of a folder whose path has this word. A file has none."""
     columns: dict[Column, str] = Field(default_factory=dict)
-    """Which column is the prompt, which is chosen: `{prompt: query, chosen: better}`; the others keep their names."""
+    """Which column is the prompt, which is chosen: `{prompt: query, chosen: better}`; the others keep their names. Of
+    the numbers of a pair, `margin` and `pair_weight`, only those that are named here are read."""
     pairs: Rule | None = None
     """Which pairs to make of rated answers: `best-worst` (the default), `adjacent` or `all`."""
     weight: float = Field(default=1.0, gt=0)

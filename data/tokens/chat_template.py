@@ -8,7 +8,7 @@ import re
 import resource
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
@@ -38,7 +38,8 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._tokens = dict(tokenizer.special_tokens_map)
+        self._tokens: dict[str, Any] = dict(tokenizer.special_tokens_map)
+        self._plain = {"tools": None, "documents": None, **self._tokens}
         self.present = bool(tokenizer.chat_template)
 
     def render(self, messages: Sequence[Message], arguments: Mapping[str, Any], *, open_turn: bool) -> str:
@@ -65,19 +66,16 @@ class ChatTemplate:
             template = self._text(arguments)
             compiled = _compiled(template)
             shown = [message.document() for message in messages]
-            variables: dict[str, Any] = {**self._tokens, **arguments}
             if not spans and not arguments and not any(message.more for message in messages):
                 # Nothing that transformers would have to clean or to rename before a template sees it.
-                text: str = compiled.render(
-                    messages=shown, tools=None, documents=None, add_generation_prompt=open_turn, **variables
-                )
+                text: str = compiled.render(self._plain, messages=shown, add_generation_prompt=open_turn)
                 return text, []
             texts, generated = _library().render_jinja_template(
                 [shown],
                 chat_template=template,
                 add_generation_prompt=open_turn,
                 return_assistant_tokens_mask=spans,
-                **variables,
+                **{**self._tokens, **arguments},
             )
         except (_TooLong, MemoryError):
             raise
@@ -97,8 +95,22 @@ def _compiled(template: str) -> Any:
     """The template as transformers compiles and keeps it, with a clock that shows one time."""
     compiled = _library()._compile_jinja_template(template)
     compiled.environment.globals["strftime_now"] = NOW.strftime
+    compiled.environment.is_safe_attribute = _asked_once(compiled.environment.is_safe_attribute)
     compiled.globals = dict(compiled.globals)  # a chain of dictionaries otherwise, copied for every text
     return compiled
+
+
+def _asked_once(is_safe: Callable[[Any, str, Any], bool]) -> Callable[[Any, str, Any], bool]:
+    """What the sandbox says of an attribute: an object's type and the name decide it, for all objects of the type."""
+    known: dict[tuple[type, str], bool] = {}
+
+    def answer(owner: Any, name: str, value: Any) -> bool:
+        asked = type(owner), name
+        if asked not in known:
+            known[asked] = is_safe(owner, name, value)
+        return known[asked]
+
+    return answer
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from itertools import chain, pairwise
+from itertools import chain
+from operator import add
 from typing import Any, NamedTuple
 
 logger = logging.getLogger(__name__)
@@ -75,11 +76,15 @@ class Encoder:
         """The text from each special token to the next."""
         if self._cuts is None:
             return [text]
-        places = [0, *(match.start() for match in self._cuts.finditer(text) if match.start()), len(text)]
-        return [text[start:end] for start, end in pairwise(places)]
+        before, *rest = self._cuts.split(text)  # special tokens, and what stands behind each
+        pieces = [*map(add, rest[::2], rest[1::2])]
+        return [before, *pieces] if before or not pieces else pieces
 
     def _joined(self, pieces: Sequence[str]) -> Ids:
-        return [token for piece in pieces for token in self._known[piece]]
+        ids: Ids = []
+        for piece in pieces:
+            ids += self._known[piece]
+        return ids
 
     def _behind(self, head: str, pieces: Sequence[str], response: str) -> Encoded:
         """The response's part of the ids of `head` and response together."""
@@ -92,7 +97,7 @@ class Encoder:
 
     def _learn(self, pieces: Sequence[str]) -> None:
         """Encode those of the pieces that are not known."""
-        new = list(dict.fromkeys(piece for piece in pieces if piece not in self._known))
+        new = [piece for piece in dict.fromkeys(pieces) if piece not in self._known]
         if self._backend is not None:
             found = [each.ids for each in self._backend.encode_batch_fast(new, add_special_tokens=False)]
         else:
@@ -119,7 +124,7 @@ def _cuts(tokenizer: Any) -> re.Pattern[str] | None:
         if token.special and token.content and not (token.normalized or token.lstrip or token.single_word)
     ]
     longest_first = sorted(cutting, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first))) if cutting else None
+    return re.compile(f"({'|'.join(map(re.escape, longest_first))})") if cutting else None
 
 
 def _backend(tokenizer: Any) -> Any:

@@ -13,63 +13,9 @@ import pyarrow as pa
 
 from data.parquet import as_frame
 from data.schema import Response, TokenPair
-from data.tokens.sketches import SKETCH_BYTES
+from data.tokens.part_schema import PART_SCHEMA, token_columns
 
 Positions = npt.NDArray[np.int64]
-
-DIGEST = pa.binary(16)
-TEXTS = ("prompt_text", "chosen_text", "rejected_text")
-SKETCHES = ("chosen_sketch", "rejected_sketch")
-_IDS, _MASK = pa.list_(pa.int32()), pa.list_(pa.uint8())
-PART_SCHEMA = pa.schema(
-    [
-        ("line", pa.int32()),
-        ("candidate", pa.int32()),
-        ("ordinal", pa.int32()),
-        ("pair_key", pa.string()),
-        ("prompt_key", pa.string()),
-        ("chosen_key", pa.string()),
-        ("rejected_key", pa.string()),
-        ("prompt_ids", _IDS),
-        ("chosen_ids", _IDS),
-        ("chosen_mask", _MASK),
-        ("rejected_ids", _IDS),
-        ("rejected_mask", _MASK),
-        ("n_prompt", pa.int32()),
-        ("chosen_tokens", pa.int32()),
-        ("rejected_tokens", pa.int32()),
-        ("n_chosen", pa.int32()),
-        ("n_rejected", pa.int32()),
-        ("truncated", pa.int32()),
-        ("group", pa.uint64()),
-        *((name, DIGEST) for name in TEXTS),
-        *((name, pa.binary(SKETCH_BYTES)) for name in SKETCHES),
-    ]
-)
-"""A pair of a part. `line` and `ordinal` count from the part's first line and first pair; of several pairs of a row
-`candidate` says which it is (from 1, else 0). A mask is empty where every token is scored; n_chosen and n_rejected are
-the numbers of scored tokens. The split is cut by `group`; texts and sketches are for comparing days (changes.py)."""
-
-
-def token_columns(pairs: Sequence[TokenPair]) -> dict[str, list[Any]]:
-    """The columns of PART_SCHEMA that tell tokens."""
-    return {
-        "pair_key": [pair.key for pair in pairs],
-        "prompt_key": [pair.prompt_key for pair in pairs],
-        "chosen_key": [pair.chosen.key for pair in pairs],
-        "rejected_key": [pair.rejected.key for pair in pairs],
-        "prompt_ids": [pair.chosen.prompt_ids for pair in pairs],
-        "chosen_ids": [pair.chosen.ids for pair in pairs],
-        "chosen_mask": [_mask(pair.chosen) for pair in pairs],
-        "rejected_ids": [pair.rejected.ids for pair in pairs],
-        "rejected_mask": [_mask(pair.rejected) for pair in pairs],
-        "n_prompt": [len(pair.chosen.prompt_ids) for pair in pairs],
-        "chosen_tokens": [len(pair.chosen.ids) for pair in pairs],
-        "rejected_tokens": [len(pair.rejected.ids) for pair in pairs],
-        "n_chosen": [pair.chosen.n_scored for pair in pairs],
-        "n_rejected": [pair.rejected.n_scored for pair in pairs],
-        "truncated": [pair.truncated for pair in pairs],
-    }
 
 
 @dataclass(frozen=True)
@@ -103,11 +49,12 @@ class PairPart:
 
     def pair(self, i: int) -> TokenPair:
         """The pair in this place of the part."""
-        line, candidate, ordinal, truncated = (int(values[i]) for values in self._numbers)
+        line, candidate, ordinal, truncated, margin, weight = (values[i].item() for values in self._numbers)
         prompt = self._list("prompt_ids", i)
         chosen, rejected = (self._response(prompt, side, i) for side in ("chosen", "rejected"))
         location = self.place.location(line, candidate)
-        pair = TokenPair(self.place.first_row + ordinal, location, chosen, rejected, truncated)
+        row = self.place.first_row + ordinal
+        pair = TokenPair(row, location, chosen, rejected, truncated, margin, weight)
         # The file's digest has been checked: to hash each pair again would find nothing.
         vars(pair).update(key=self._text("pair_key", i), prompt_key=self._text("prompt_key", i))
         return pair
@@ -117,8 +64,9 @@ class PairPart:
         return open_batch(self.path)
 
     @cached_property
-    def _numbers(self) -> list[npt.NDArray[np.int32]]:
-        return [self._batch[name].to_numpy() for name in ("line", "candidate", "ordinal", "truncated")]
+    def _numbers(self) -> list[npt.NDArray[Any]]:
+        names = ("line", "candidate", "ordinal", "truncated", "margin", "pair_weight")
+        return [self._batch[name].to_numpy() for name in names]
 
     @cached_property
     def _lists(self) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[np.int32]]]:
@@ -241,8 +189,3 @@ def open_batch(path: Path) -> pa.RecordBatch:
     """The one batch of an Arrow file, memory-mapped."""
     with pa.memory_map(str(path)) as file:
         return pa.ipc.open_file(file).get_batch(0)
-
-
-def _mask(response: Response) -> Any:
-    """The mask for the file: nothing where all is scored."""
-    return [] if response.mask.all() else response.mask.view(np.uint8)

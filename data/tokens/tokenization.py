@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data.errors import ConfigError, one_line
+from data.identity import Mask
 from data.rows.bad_rows import BadRow
 from data.schema import Message, PreferencePair, Rejection, Response, TokenPair
 from data.tokens.chat_template import ChatTemplate, Span, limits, within_limits
@@ -130,19 +131,17 @@ class PairTokenizer:
         if room <= 0:
             length = self._max_length - room
             raise BadRow("prompt_too_long", f"the prompt alone has {length} tokens; max_length is {self._max_length}")
-        prompt_ids = np.array(self._start_ids + prompt, dtype=np.int32)
+        prompt_ids = np.fromiter(self._start_ids + prompt, np.int32)
         responses, cut = [], 0
         for side, encoded in zip((texts.chosen, texts.rejected), sides, strict=True):
             self._check_seam(side, encoded)
             ids, mask = self._scored(texts.prompt, side, encoded)
-            responses.append(
-                Response(prompt_ids, np.array(ids[:room], dtype=np.int32), np.array(mask[:room], dtype=np.bool_))
-            )
+            responses.append(Response(prompt_ids, np.fromiter(ids[:room], np.int32), mask[:room]))
             cut += max(0, len(ids) - room)
         chosen, rejected = responses
-        if np.array_equal(chosen.ids, rejected.ids):
+        if chosen.ids.tobytes() == rejected.ids.tobytes():
             raise BadRow("identical_after_truncation", f"the first {room} tokens of both completions are the same")
-        return TokenPair(pair.row, pair.location, chosen, rejected, cut)
+        return TokenPair(pair.row, pair.location, chosen, rejected, cut, pair.margin, pair.weight)
 
     def _check_seam(self, side: _Text, encoded: Encoded) -> None:
         if encoded.joined:
@@ -152,11 +151,11 @@ class PairTokenizer:
             raise BadRow("seam_inside_a_token", "a token straddles prompt and response, and apart the text changes")
         self.seams_split += 1
 
-    def _scored(self, prompt: str, side: _Text, encoded: Encoded) -> tuple[Ids, list[bool]]:
+    def _scored(self, prompt: str, side: _Text, encoded: Encoded) -> tuple[Ids, Mask]:
         """The response's tokens up to and including the end token of its last turn, and which of them are scored."""
         if side.spans is None:
             ids = self._to_end(encoded.ids)
-            return ids, [True] * len(ids)
+            return ids, np.ones(len(ids), dtype=np.bool_)
         _, offsets = self._encoder.with_offsets(prompt, side.text)
         if offsets is None:
             raise BadRow("template_failed", "a response of several messages needs a tokenizer that knows offsets")
@@ -166,7 +165,7 @@ class PairTokenizer:
             turn = self._to_end(encoded.ids[first:behind], last=end == side.spans[-1][1])
             mask += [False] * (first - len(ids)) + [True] * len(turn)
             ids += encoded.ids[len(ids) : first] + turn
-        return ids, mask
+        return ids, np.array(mask, dtype=np.bool_)
 
     def _to_end(self, ids: Ids, *, last: bool = True) -> Ids:
         """A turn up to and including its first end token; the last turn of a response gets one if it has none."""

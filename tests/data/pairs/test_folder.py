@@ -14,14 +14,19 @@ from data.pairs.splits import SPLITS
 from data.tokens.tokenization import PairTokenizer, load_tokenizer
 
 ORIGIN = {"sources": ["a" * 64], "max_length": 40, "note": "é"}
-ROWS = [{"prompt": f"Why {i}?", "chosen": "a" * (i + 1), "rejected": "b" * (2 * i + 1)} for i in range(30)]
+ROWS = [
+    {"prompt": f"Why {i}?", "chosen": "a" * (i + 1), "rejected": "b" * (2 * i + 1), "gap": i / 7, "sure": i}
+    for i in range(30)
+]
+COLUMNS = {"margin": "gap", "pair_weight": "sure"}
 
 
 @pytest.fixture
 def config(rows_file):
     """A few pairs in each split, cut and rejected rows among them."""
     path = str(rows_file(*ROWS, "torn", {"prompt": "é"}))
-    return DataConfig(train=path, eval_fraction=0.3, dev_fraction=0.2, max_length=40)
+    source = {"path": path, "columns": COLUMNS}
+    return DataConfig(train=source, eval_fraction=0.3, dev_fraction=0.2, max_length=40)
 
 
 @pytest.fixture
@@ -48,7 +53,8 @@ def files(folder):
 def everything(pair):
     sides = [pair.chosen, pair.rejected]
     arrays = [array for side in sides for array in (side.prompt_ids, side.ids, side.mask)]
-    return [pair.row, pair.location, pair.truncated, pair.key, pair.prompt_key, [(a.dtype, a.tolist()) for a in arrays]]
+    numbers = [pair.row, pair.truncated, pair.margin, pair.weight]
+    return [pair.location, numbers, pair.key, pair.prompt_key, [(a.dtype, a.tolist()) for a in arrays]]
 
 
 def test_pairs_come_back_exactly(folder, prepared, config):
@@ -61,6 +67,7 @@ def test_pairs_come_back_exactly(folder, prepared, config):
     assert loaded.rejections == prepared.rejections
     assert loaded.coverage == prepared.coverage
     assert loaded.coverage.truncated > 0
+    assert {(pair.margin, pair.weight) for pair in loaded.all} == {(row["gap"], row["sure"]) for row in ROWS}
 
 
 def test_nothing_comes_back_exactly(folder, config, rows_file, tokenizer):

@@ -15,6 +15,7 @@ from data.identity import file_digest
 from data.pairs import pair_parts, part_maker
 from data.pairs.part_maker import PartMaker, TokenizerRecipe
 from data.pairs.preparation import prepare
+from data.tokens.tokenization import load_tokenizer
 from tests.tiny import ROOT, example_rows, write_jsonl
 
 N = 1200  # rows: more parts than are made without other processes
@@ -52,6 +53,13 @@ def test_any_number_of_processes_makes_the_same_files(folder):
     assert [pair.location for pair in several.all] == [
         f"{folder / 'rows.jsonl'}:{i + 1}" for i in range(N + 1) if i != N // 2
     ]
+
+
+def test_the_tokenizer_is_loaded_while_other_processes_make_the_first_parts(folder, monkeypatch):
+    loaded, advanced = [], []
+    monkeypatch.setattr(part_maker, "load_tokenizer", lambda path: loaded.append(path) or load_tokenizer(path))
+    run(folder, example_rows(N), 2, advance=lambda rows: advanced.append(len(loaded)))
+    assert loaded == [folder / "model"] and advanced[0] == 1
 
 
 def template(folder, text):

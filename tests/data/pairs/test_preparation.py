@@ -271,6 +271,39 @@ def test_columns_that_are_not_named_keep_their_names(prepare_rows, tokenizer, co
     assert "not this" not in tokenizer.decode(prepared.all[0].chosen.prompt_ids)
 
 
+NUMBERS = {"columns": {"margin": "gap", "pair_weight": "sure"}}
+
+
+def numbers(pairs):
+    return {int(pair.location.rpartition(":")[2]): (pair.margin, pair.weight) for pair in pairs}
+
+
+def test_numbers_of_rows_are_the_numbers_of_their_pairs_on_either_side(prepare_rows):
+    rows = [row | {"gap": i / 4, "sure": i} for i, row in enumerate(answers(20), 1)]
+    prepared = prepare_rows(*rows, source=NUMBERS, eval_fraction=0.4)
+    train, held_out = (numbers(prepared.splits[split]) for split in ("train", "eval"))
+    assert train and held_out
+    assert train | held_out == {i: (i / 4, float(i)) for i in range(1, 21)}
+
+
+def test_cells_of_a_table_may_be_numbers(prepare_rows, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("prompt,chosen,rejected,gap,sure\nWhy?,a,b,-0.5,2\nHow?,a,b,1e-1,\nWho?,a,b,0.5,0\n")
+    prepared = prepare_rows(source=NUMBERS | {"path": str(path)})
+    assert numbers(prepared.all) == {2: (-0.5, 2.0), 4: (0.5, 0.0)}
+    (bad,) = prepared.rejections
+    assert (bad.location, bad.reason) == (f"{path}:3", "wrong_type")
+    assert bad.detail == "the column sure of columns.pair_weight is '', not a finite number of at least 0"
+
+
+def test_numbers_move_no_key(prepare_rows):
+    rows = [row | {"gap": 0.5, "sure": 3, "margin": 7, "pair_weight": 7} for row in answers(5)]
+    named, plain = prepare_rows(*rows, source=NUMBERS), prepare_rows(*rows)
+    assert (set(numbers(named.all).values()), set(numbers(plain.all).values())) == ({(0.5, 3.0)}, {(0.0, 1.0)})
+    columns = ("pair_key", "prompt_key", "chosen_key", "rejected_key", "prompt_text", "chosen_text", "rejected_text")
+    assert named.all.select(*columns).equals(plain.all.select(*columns))
+
+
 def test_a_rule_for_pairs_of_rows_that_are_pairs_is_refused(prepare_rows):
     with pytest.raises(
         DataError, match=r"pairs: all has no effect on .*rows.jsonl, whose rows are of the form `prompt and"

@@ -1,6 +1,7 @@
 """Every row has one normal form or one reason why it has none."""
 
 import json
+import math
 
 import pytest
 
@@ -178,3 +179,78 @@ def test_a_row_without_its_group_is_refused(value):
         BadRow, match=r"missing_field: the column tree_id of data.group_by is a \w+, not text or a number"
     ):
         canonical_pair(source(GOOD | {"tree_id": value}), "tree_id")
+
+
+NAMED = {"margin": "score gap", "pair_weight": "sure"}
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(2, 2.0), (0.25, 0.25), ("0.25", 0.25), (" 3 ", 3.0), ("1e-3", 0.001), (0, 0.0), ("0", 0.0), (2**60, 2.0**60)],
+)
+def test_a_named_number_is_the_pairs_own(value, number):
+    """Either column for itself; the other keeps what a pair has without it."""
+    margin, weight = (canonical_pair(source(GOOD | {name: value}), None, {name: NAMED[name]}) for name in NAMED)
+    assert (margin.margin, margin.weight, weight.margin, weight.weight) == (number, 1.0, 0.0, number)
+    assert {type(each) for each in (margin.margin, weight.weight)} == {float}
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "found"),
+    [
+        (None, "missing_field", "null"),
+        (True, "wrong_type", "True"),
+        ("", "wrong_type", "''"),
+        ("much", "wrong_type", "'much'"),
+        ("0,5", "wrong_type", "'0,5'"),
+        ("\ud800", "wrong_type", r"'\ud800'"),
+        ("x" * 99, "wrong_type", f"'{'x' * 12}...{'x' * 13}'"),
+        ("nan", "wrong_type", "'nan'"),
+        ("-Infinity", "wrong_type", "'-Infinity'"),
+        (math.nan, "wrong_type", "nan"),
+        (math.inf, "wrong_type", "inf"),
+        (10**400, "wrong_type", f"1{'0' * 17}...{'0' * 19}"),
+        ("1e999", "wrong_type", "'1e999'"),
+        ([0.5], "wrong_type", "[0.5]"),
+        ({"gap": 0.5}, "wrong_type", "{'gap': 0.5}"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("name", "wanted"), [("margin", "a finite number"), ("pair_weight", "a finite number of at least 0")]
+)
+def test_a_named_column_without_a_number_refuses_its_row(value, reason, found, name, wanted):
+    with pytest.raises(BadRow) as caught:
+        canonical_pair(source(GOOD | {name: value}), None, {name: NAMED[name]})
+    detail = f"the column {NAMED[name]} of columns.{name} is {found}, not {wanted}"
+    assert (caught.value.reason, caught.value.detail) == (reason, detail)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_named_column_that_is_absent_refuses_its_row(name):
+    with pytest.raises(
+        BadRow, match=rf"missing_field: the column {NAMED[name]} of columns.{name} is absent, not a fin"
+    ):
+        canonical_pair(source(GOOD), None, {name: NAMED[name]})
+
+
+@pytest.mark.parametrize("value", [-1, -0.001, "-2"])
+def test_a_margin_may_be_below_nothing_and_a_weight_may_not(value):
+    row = source(GOOD | {"margin": value, "pair_weight": value})
+    assert canonical_pair(row, None, {"margin": "gap"}).margin == float(value)
+    with pytest.raises(BadRow) as caught:
+        canonical_pair(row, None, {"pair_weight": "sure"})
+    detail = f"the column sure of columns.pair_weight is {value!r}, not a finite number of at least 0"
+    assert (caught.value.reason, caught.value.detail) == ("wrong_type", detail)
+
+
+@pytest.mark.parametrize("columns", [{}, {"prompt": "query"}])
+def test_numbers_that_are_not_named_are_not_read(columns):
+    pair = canonical_pair(source(GOOD | {"margin": 2, "pair_weight": "never"}), None, columns)
+    assert pair == canonical_pair(source(GOOD))
+    assert (pair.margin, pair.weight) == (0.0, 1.0)
+
+
+def test_numbers_are_no_part_of_what_a_pair_says():
+    pair = canonical_pair(source(GOOD | {"margin": 2, "pair_weight": 3}), None, NAMED)
+    assert pair != canonical_pair(source(GOOD)) and pair.margin == 2.0
+    assert pair.texts() == canonical_pair(source(GOOD)).texts()

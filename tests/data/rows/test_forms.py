@@ -242,6 +242,8 @@ def test_a_rule_says_which_pairs_of_ranked_answers_there_are(rule, pairs):
         ([{"text": "a", "score": 1}, {"score": 2}], "missing_field"),
         ([{"text": "a", "score": 1}, {"text": "b", "score": float("nan")}], "missing_field"),
         ([{"text": "a", "score": 1}, {"text": "b", "rank": True}], "missing_field"),
+        ([{"text": "a", "score": 1}, {"text": "b", "score": 10**400}], "missing_field"),
+        ([{"text": "a", "rank": -(10**400)}, {"text": "b", "rank": 1}], "missing_field"),
     ],
 )
 @pytest.mark.parametrize("rule", ["best-worst", "adjacent", "all"])

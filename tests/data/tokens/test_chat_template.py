@@ -67,6 +67,23 @@ def test_a_template_that_refuses_is_no_reason_to_stop(tokenizer_with):
         render(tokenizer_with("{{ raise_exception('no such talk') }}"))
 
 
+@pytest.mark.parametrize(
+    ("safe", "unsafe"),
+    [
+        ("namespace(append=1).append", "messages.append(1)"),
+        ("namespace(clear=1).clear", "messages[0].clear()"),
+        ("messages[0].role.upper", "messages[0].role.__class__.mro()"),
+    ],
+)
+def test_what_is_unsafe_stays_so_however_often_and_of_whatever_else_it_is_asked(tokenizer_with, safe, unsafe):
+    """Objects of one type after those of another, which may have the name."""
+    using = tokenizer_with("{% if tools %}{{ " + unsafe + " }}{% else %}{{ " + safe + " }}{% endif %}")
+    for _ in range(3):
+        assert render(using)
+        with pytest.raises(BadRow, match=r"SecurityError: access to attribute .* is unsafe"):
+            render(using, tools=[{"name": "clock"}])
+
+
 def test_a_template_that_ends_leaves_no_alarm_behind(tokenizer_with):
     with limits():
         with within_limits("rows.jsonl:7"):

@@ -15,6 +15,7 @@ PROMPTS = [
     "plain text without a special token, and a space at its end ",
     "jumps o",
     "<|im_start|>assistant\nov",
+    "",
 ]
 RESPONSES = ["The fox jumps.<|im_end|>\n", " over the dog", "er", "", "\n\n", "é\U0001f600 12<|endoftext|>x"]
 

@@ -72,6 +72,14 @@ def test_a_response_has_the_same_sketch_in_any_company():
     assert sketches([]) == []
 
 
+def test_of_any_response_all_hashes_are_looked_at_that_may_be_among_the_smallest():
+    """Few words said often, many said once: as if every hash were sorted."""
+    rng = np.random.default_rng(1)
+    lengths = [*range(40), *rng.integers(40, 3000, 160).tolist()]
+    responses = [rng.integers(0, 2 ** (i % 17), n).astype(np.int32) for i, n in enumerate(lengths)]
+    assert sketches(responses) == sketches(responses, few=2 * max(lengths))
+
+
 def test_what_is_repeated_counts_once():
     assert sketch(ids_of(5, 5)) == sketch(ids_of(*[5] * 1000))
     assert sketch(ids_of(5, 6, 5, 6, 5)) == sketch(ids_of(6, 5, 6))
