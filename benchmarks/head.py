@@ -34,13 +34,13 @@ def main() -> None:
     print(f"matrix product alone {gigaflops(FORWARD, lambda: hidden @ weight.detach().T):6.0f} GFLOP/s")
     for head.TILE_ROWS, head.TILE_TOKENS in [(256, 1024), (256, 4096), (1024, 512), (1024, 1024), (1024, 4096)]:
         with torch.no_grad():
-            rate = gigaflops(FORWARD, lambda: head.token_logps(hidden, targets, layer))
+            rate = gigaflops(FORWARD, lambda: head.token_scores(hidden, targets, layer).logps)
         print(f"tiles of {head.TILE_ROWS:4} rows by {head.TILE_TOKENS:4} tokens {rate:6.0f} GFLOP/s forward")
     head.TILE_ROWS, head.TILE_TOKENS = chosen
     hidden.requires_grad_()
 
     def both_ways() -> None:
-        head.token_logps(hidden, targets, layer).sum().backward()  # type: ignore[no-untyped-call]
+        head.token_scores(hidden, targets, layer).logps.sum().backward()  # type: ignore[no-untyped-call]
 
     for name, kept in (("kept", ROWS * VOCABULARY), ("computed again", 0)):
         head.KEPT_LOGITS = kept

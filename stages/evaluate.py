@@ -1,4 +1,4 @@
-"""Job three: score the held-out pairs with the policy, take the reference side from the store, and give a verdict.
+"""Job three: score held-out pairs with the policy, take the reference side from the store, and give a verdict.
 
 An evaluation that was made before of the same policy, pairs, reference and objective is judged again without a model.
 """
@@ -6,29 +6,31 @@ An evaluation that was made before of the same policy, pairs, reference and obje
 import json
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
 from pydantic import Field, field_validator
 
 from data.durable import write_bytes, write_json
 from data.errors import Interrupted
-from data.identity import document_key, set_key
+from data.identity import document_key
 from data.pairs.coverage import Coverage
 from data.parquet import parquet_bytes
-from data.schema import TokenPair, unique_responses
+from data.schema import unique_responses
 from data.settings import Settings
+from data.tokens.token_pairs import TokenPairs
 from stages.job import Control, JobReport
-from stages.metrics.gates import Gate, judge
-from stages.metrics.pairwise import PairScores
-from stages.metrics.preference import METRIC_NAMES, METRICS_VERSION, PairRecord, preference_metrics
+from stages.metrics.gates import judge
+from stages.metrics.preference import METRIC_NAMES, METRICS_VERSION, preference_metrics
+from stages.metrics.records import PairRecord, records_table
 from stages.reference_rows import ReferenceLogps
-from stages.run_folder import RunFolder
+from stages.run_folder import RunFolder, visits_key
 from stages.scoring.config import Numerics
 from stages.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from stages.policy_sums import ResponseScore
 
 logger = logging.getLogger(__name__)
 
@@ -54,20 +56,23 @@ class EvalConfig(Settings):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is evaluated: the policy of a run on held-out pairs, under the objective that it was trained with."""
+    """What is evaluated: the policy of a run on pairs of a split, under the objective that it was trained with."""
 
     run: RunFolder
-    pairs: Sequence[TokenPair]
-    reference: dict[str, ReferenceLogps]
+    pairs: TokenPairs
+    reference: dict[str, ReferenceLogps] | None
+    """By pair key; None where the objective reads none."""
     train: TrainConfig
     coverage: Coverage
     policy_id: str
     reference_id: str
+    split: Literal["eval", "dev"] = "eval"
+    """Which the pairs are of, and the name of the folder."""
 
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        return self.run.path / "eval"
+        return self.run.path / self.split
 
     @property
     def identity(self) -> str:
@@ -77,8 +82,8 @@ class Evaluation:
                 "metrics_version": METRICS_VERSION,
                 "policy_id": self.policy_id,
                 "reference_id": self.reference_id,
-                "pairs": set_key(pair.key for pair in self.pairs),
-                "objective": [self.train.objective, self.train.objective_parameters()],
+                "pairs": visits_key(self.pairs),
+                "objective": self.train.objective_identity(),
             }
         )
 
@@ -105,9 +110,12 @@ def plan_evaluate(evaluation: Evaluation) -> JobReport:
 
 
 def evaluate(
-    evaluation: Evaluation, gates: EvalConfig, numerics: Numerics, control: Control
+    evaluation: Evaluation, gates: EvalConfig | None, numerics: Numerics, control: Control
 ) -> tuple[JobReport, dict[str, Any]]:
-    """Write eval/pairs.parquet and eval/metrics.json; returns the report and the metrics document."""
+    """Write pairs.parquet and metrics.json; returns the report and the metrics document.
+
+    Without `gates` nothing is judged: the verdict is None, or what it was before.
+    """
     report = _report(evaluation)
     earlier = evaluation.earlier()
     if earlier is not None:
@@ -116,12 +124,12 @@ def evaluate(
     else:
         records = _score(evaluation, numerics, control, report)
         beta = evaluation.train.beta
-        metrics = preference_metrics(records, beta)
-        write_bytes(evaluation.folder / "pairs.parquet", parquet_bytes(_records_table(records, beta)))
-    document = _document(evaluation, metrics, judge(metrics, gates.min, gates.max))
+        metrics = preference_metrics(records, beta, rewards=evaluation.reference is not None)
+        write_bytes(evaluation.folder / "pairs.parquet", parquet_bytes(records_table(records, beta)))
+    document = _document(evaluation, metrics) | _verdict(metrics, gates, earlier)
     if document != earlier:
         write_json(evaluation.folder / "metrics.json", document)
-    if metrics["ties"] == len(evaluation.pairs):
+    if metrics.get("ties") == len(evaluation.pairs):
         logger.warning("every margin is 0: the policy scores exactly as the reference does (was it trained?)")
     return report, document
 
@@ -138,12 +146,13 @@ def _report(evaluation: Evaluation) -> JobReport:
 def _score(evaluation: Evaluation, numerics: Numerics, control: Control, report: JobReport) -> list[PairRecord]:
     import torch
 
+    from stages.policy_sums import ResponseScore, kept_scores
     from stages.scoring.scorer import load_scorer
 
     pairs, responses = evaluation.pairs, unique_responses(evaluation.pairs)
     scorer = load_scorer(evaluation.run.policy, numerics, responses)
     started = time.perf_counter()
-    sums: dict[str, float] = {}
+    kept: dict[str, ResponseScore] = {}
     with torch.inference_mode(), control.bar("evaluating", len(pairs)) as bar:
         for batch in scorer.plan([[response] for response in responses]):
             if control.stop_requested():
@@ -151,7 +160,7 @@ def _score(evaluation: Evaluation, numerics: Numerics, control: Control, report:
                     "Stopped by a signal before the evaluation was complete; nothing of it was written. Run the same "
                     "command again."
                 )
-            sums |= zip((r.key for r in batch.responses), scorer.logps(batch.responses).tolist(), strict=True)
+            kept |= kept_scores(batch, scorer, evaluation.train)
             bar.advance(len(pairs) * len(batch.responses) / len(responses), batch.n_tokens)
             report.tokens += batch.n_tokens
     report.seconds, report.responses_scored, report.pairs_scored = (
@@ -159,51 +168,25 @@ def _score(evaluation: Evaluation, numerics: Numerics, control: Control, report:
         len(responses),
         len(pairs),
     )
-    reference = [evaluation.reference[pair.key] for pair in pairs]
-    scores = [
-        PairScores(sums[pair.chosen.key], sums[pair.rejected.key], ref.chosen, ref.rejected)
-        for pair, ref in zip(pairs, reference, strict=True)
-    ]
-    return _records(pairs, scores, evaluation.train)
+    return _records(evaluation, kept)
 
 
-def _records(pairs: Sequence[TokenPair], scores: Sequence[PairScores], train: TrainConfig) -> list[PairRecord]:
+def _records(evaluation: Evaluation, kept: "dict[str, ResponseScore]") -> list[PairRecord]:
     """The records in an order of their own (pair_key, row), so that no number depends on the source's order."""
-    import torch
+    from stages.pair_losses import PairLosses, mean_chosen_tokens
+    from stages.policy_sums import pair_scores, sums_of_kept
 
-    from stages.objectives.preference import preference_loss
-
-    columns = torch.tensor(scores, dtype=torch.float64).T
-    counts = torch.tensor([(pair.chosen.n_scored, pair.rejected.n_scored) for pair in pairs]).T
-    losses = preference_loss(train.objective, *columns, *counts, **train.objective_parameters()).tolist()
-    records = [
+    pairs = sorted(evaluation.pairs, key=lambda pair: (pair.key, pair.row))
+    policy = sums_of_kept(pairs, kept, evaluation.train)
+    losses = PairLosses(evaluation.train, evaluation.reference)(pairs, policy, mean_chosen_tokens(pairs))
+    scores = pair_scores(pairs, policy, evaluation.reference)
+    return [
         PairRecord(pair.row, pair.key, pair.prompt_key, score, pair.chosen.n_scored, pair.rejected.n_scored, loss)
-        for pair, score, loss in zip(pairs, scores, losses, strict=True)
+        for pair, score, loss in zip(pairs, scores, losses.tolist(), strict=True)
     ]
-    return sorted(records, key=lambda record: (record.pair_key, record.row))
 
 
-def _records_table(records: Sequence[PairRecord], beta: float) -> pa.Table:
-    return pa.table(
-        {
-            "pair_key": [r.pair_key for r in records],
-            "row": [r.row for r in records],
-            "policy_chosen_logps": [r.scores.policy_chosen for r in records],
-            "policy_rejected_logps": [r.scores.policy_rejected for r in records],
-            "ref_chosen_logps": [r.scores.ref_chosen for r in records],
-            "ref_rejected_logps": [r.scores.ref_rejected for r in records],
-            "chosen_reward": [r.scores.chosen_reward(beta) for r in records],
-            "rejected_reward": [r.scores.rejected_reward(beta) for r in records],
-            "margin": [r.scores.margin(beta) for r in records],
-            "n_chosen": [r.n_chosen for r in records],
-            "n_rejected": [r.n_rejected for r in records],
-            "loss": [r.loss for r in records],
-            "prompt_key": [r.prompt_key for r in records],
-        }
-    )
-
-
-def _document(evaluation: Evaluation, metrics: dict[str, float], gates: Sequence[Gate]) -> dict[str, Any]:
+def _document(evaluation: Evaluation, metrics: dict[str, float]) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "identity": evaluation.identity,
@@ -211,6 +194,12 @@ def _document(evaluation: Evaluation, metrics: dict[str, float], gates: Sequence
         "n_pairs": len(evaluation.pairs),
         "coverage": evaluation.coverage.document(),
         "slices": {},
-        "gates": [gate.document() for gate in gates],
-        "verdict": "failed" if any(not gate.passed for gate in gates) else "passed",
     }
+
+
+def _verdict(metrics: dict[str, float], gates: EvalConfig | None, earlier: dict[str, Any] | None) -> dict[str, Any]:
+    if gates is None:
+        return {"gates": [], "verdict": None} if earlier is None else {k: earlier[k] for k in ("gates", "verdict")}
+    judged = judge(metrics, gates.min, gates.max)
+    verdict = "failed" if any(not gate.passed for gate in judged) else "passed"
+    return {"gates": [gate.document() for gate in judged], "verdict": verdict}

@@ -7,7 +7,8 @@ config.yaml       the resolved configuration (written by the caller, before work
 metrics.jsonl     one JSON object an optimiser step
 checkpoints/      resumable state
 policy/           the trained model; it appears complete, and its presence means that training is finished
-eval/             metrics.json, pairs.parquet
+eval/             metrics.json, pairs.parquet of the held-out pairs
+dev/              the same of the dev pairs, where a sweep looked at them
 """
 
 import json
@@ -22,20 +23,27 @@ from data.errors import ConfigError, EnvironmentProblem, StoreError
 from data.field_diff import field_diff
 from data.identity import document_key, set_key
 from data.locks import only_process
+from data.tokens.token_pairs import TokenPairs
 from stages.training.config import TrainConfig
 
 
-def run_document(
-    train: TrainConfig, pair_keys: Sequence[str], reference_id: str, start_policy: str | None
-) -> dict[str, Any]:
-    """What a run is: training section, pairs, reference, start policy (an identity as the reference's)."""
+def run_document(train: TrainConfig, pairs: TokenPairs, reference_id: str, start_policy: str | None) -> dict[str, Any]:
+    """What a run is: training section, pairs, reference (None: not read), identity of the start policy."""
     return {
         "train": train.identity(),
-        "pairs": set_key(pair_keys),
-        "n_pairs": len(pair_keys),
-        "reference_id": reference_id,
+        "pairs": visits_key(pairs),
+        "n_pairs": len(pairs),
+        "reference_id": reference_id if train.reads_reference else None,
         "start_policy": start_policy,
     }
+
+
+def visits_key(pairs: TokenPairs) -> str:
+    """Identity of what is visited: the pairs' keys, with margin and weight where the data have such."""
+    visits = pairs.select("pair_key", "margin", "pair_weight")
+    if (visits["margin"] == 0).all() and (visits["pair_weight"] == 1).all():
+        return set_key(visits["pair_key"])
+    return set_key(f"{key} {margin!r} {weight!r}" for key, margin, weight in visits.iter_rows())
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def finished(pairs: TokenPairs, run: RunFolder) -> JobReport:
 
 def train(
     pairs: TokenPairs,
-    reference: dict[str, ReferenceLogps],
+    reference: dict[str, ReferenceLogps] | None,
     start: StartPolicy,
     run: RunFolder,
     config: TrainConfig,
@@ -73,7 +73,10 @@ def train(
     tokenizer: PairsFolder,
     control: Control,
 ) -> JobReport:
-    """Train the policy on `pairs` and save it, with its tokenizer, into the run's folder."""
+    """Train the policy on `pairs` and save it, with its tokenizer, into the run's folder.
+
+    `reference` is None where the objective reads none.
+    """
     from stages.scoring.scorer import load_scorer
     from stages.training.loop import Trainer
     from stages.training.step_zero import check_step_zero
@@ -82,7 +85,9 @@ def train(
     trainer = Trainer(pairs, reference, scorer, config, run.path, run.identity, control)
     trainer.resume()
     if trainer.progress.step == 0:
-        if start.is_reference:
+        if reference is None:
+            logger.info("%s reads no reference, so the step-0 check does not apply", config.objective_name())
+        elif start.is_reference:
             check_step_zero(scorer, pairs, reference, numerics.dtype)
         else:
             logger.info("the policy does not start from the reference, so the step-0 check does not apply")

@@ -39,6 +39,8 @@ PACKED: dict[str, dict[str, Any]] = {
     "phi3": {},
     "gpt2": {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_inner": 64, "n_positions": 512},
     "gpt_neox": {},
+    # in rows before transformers 5.24
+    "gptj": {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 512, "rotary_dim": 4, "n_inner": 64},
     "olmo2": {},
     "cohere2": {"sliding_window": 8, "logit_scale": 0.5, "layer_types": ["sliding_attention", "full_attention"] * 2},
     "granite": {
@@ -56,7 +58,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "falcon": {"alibi": False, "new_decoder_architecture": False, "multi_query": True},
     "bloom": {"n_layer": 4, "n_head": 4},
     "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 4, "max_seq_len": 512, "expansion_ratio": 2},
-    "gptj": {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 512, "rotary_dim": 4, "n_inner": 64},
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 16, "n_groups": 1, "expand": 2, "chunk_size": 16},
 }
 

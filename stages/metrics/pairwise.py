@@ -1,5 +1,6 @@
 """What one pair says about a policy: rewards, margin, and who won."""
 
+import math
 from typing import NamedTuple
 
 
@@ -8,8 +9,9 @@ class PairScores(NamedTuple):
 
     policy_chosen: float
     policy_rejected: float
-    ref_chosen: float
-    ref_rejected: float
+    ref_chosen: float = math.nan
+    """Not a number, as the rewards then, where there is no reference."""
+    ref_rejected: float = math.nan
 
     def chosen_reward(self, beta: float) -> float:
         """Implicit reward of the chosen response."""

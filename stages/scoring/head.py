@@ -35,11 +35,21 @@ class OutputLayer(NamedTuple):
         return logits
 
 
-def token_logps(hidden: torch.Tensor, targets: torch.Tensor, layer: OutputLayer) -> torch.Tensor:
-    """Log p(target) of each row: hidden (M, D), targets (M,) -> (M,) float32, in nats."""
+class TokenScores(NamedTuple):
+    """Of M rows: log p(target), and if asked for log sum_v p(v)^2, which has no gradient; (M,) float32, nats."""
+
+    logps: torch.Tensor
+    collisions: torch.Tensor | None
+
+
+def token_scores(
+    hidden: torch.Tensor, targets: torch.Tensor, layer: OutputLayer, *, collisions: bool = False
+) -> TokenScores:
+    """The scores of hidden states (M, D) and targets (M,)."""
     differentiable = torch.is_grad_enabled()  # inside of `apply` it never is
-    logps: torch.Tensor = _TokenLogps.apply(hidden, layer.weight, layer.bias, targets, layer, differentiable)  # type: ignore[no-untyped-call]
-    return logps
+    return TokenScores(
+        *_TokenLogps.apply(hidden, layer.weight, layer.bias, targets, layer, differentiable, collisions)  # type: ignore[no-untyped-call]
+    )
 
 
 def logits_logps(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -47,6 +57,13 @@ def logits_logps(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     logits = logits.float()
     # Not log_softmax: on a CPU its error has a sign, and a sum over tokens adds it up (docs/experiments.md).
     return logits.gather(-1, targets[:, None]).squeeze(-1) - logits.logsumexp(-1)
+
+
+@torch.no_grad()
+def logits_collisions(logits: torch.Tensor) -> torch.Tensor:
+    """Log sum_v p(v)^2 of each row of the model's own logits (M, V) -> (M,) float32, in nats."""
+    logits = logits.float()
+    return (2 * logits).logsumexp(-1) - 2 * logits.logsumexp(-1)
 
 
 class _TokenLogps(torch.autograd.Function):
@@ -59,11 +76,13 @@ class _TokenLogps(torch.autograd.Function):
         targets: torch.Tensor,
         layer: OutputLayer,
         differentiable: bool,
-    ) -> torch.Tensor:
+        collisions: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         keep = differentiable and any(ctx.needs_input_grad[:3]) and len(hidden) * len(weight) <= KEPT_LOGITS
         head = _Tiles(hidden, targets, layer)
         chosen = hidden.new_zeros(len(hidden), dtype=torch.float32)
         partial: list[list[torch.Tensor]] = [[] for _ in head.rows]
+        squares: list[list[torch.Tensor]] = [[] for _ in head.rows]
         kept = []
         for tile in head.tiles():
             logits = head.logits(tile)
@@ -75,14 +94,20 @@ class _TokenLogps(torch.autograd.Function):
             # Not torch.logsumexp, which makes a copy: the logits of a tile may be overwritten.
             exps = (logits - highest if keep else logits.sub_(highest)).exp_()
             partial[tile.row_number].append(exps.sum(1).log_().add_(highest[:, 0]))
-        normaliser = torch.cat([torch.stack(parts).logsumexp(0) for parts in partial])
+            if collisions:
+                squares[tile.row_number].append(exps.square_().sum(1).log_().add_(highest[:, 0], alpha=2))
+        normaliser = _log_of_sums(partial)
         ctx.save_for_backward(hidden, weight, bias, targets, normaliser, *kept)
         ctx.layer = layer
-        return chosen - normaliser
+        if not collisions:
+            return chosen - normaliser, None
+        of_squares = _log_of_sums(squares) - 2 * normaliser
+        ctx.mark_non_differentiable(of_squares)
+        return chosen - normaliser, of_squares
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, gradient: torch.Tensor, _: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, bias, targets, normaliser, *kept = ctx.saved_tensors
         head = _Tiles(hidden, targets, ctx.layer)
         to_hidden = torch.empty_like(hidden, dtype=torch.float32) if ctx.needs_input_grad[0] else None
@@ -107,7 +132,13 @@ class _TokenLogps(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
+
+
+def _log_of_sums(tiles: list[list[torch.Tensor]]) -> torch.Tensor:
+    """(M,): the logarithm of what the tiles of each row add up to."""
+    return torch.cat([torch.stack(parts).logsumexp(0) for parts in tiles])
 
 
 class _Tile(NamedTuple):

@@ -20,7 +20,7 @@ from stages.scoring.attention.registered import NAME
 from stages.scoring.backends import ATTENTIONS, choose_backend
 from stages.scoring.bf16_products import fast_bf16_products
 from stages.scoring.config import Attention, Backend, Numerics, same_stack
-from stages.scoring.head import logits_logps, token_logps
+from stages.scoring.head import TokenScores, logits_collisions, logits_logps, token_scores
 from stages.scoring.layout import Layout, token_multiple
 from stages.scoring.model import check_vocabulary, device_name, load_model
 from stages.scoring.output_layer import find_output_layer
@@ -117,15 +117,25 @@ class Scorer:
 
     def logps(self, responses: Sequence[Response]) -> torch.Tensor:
         """Summed log-probs of the scored tokens of each response: (N,) float32, in nats."""
-        # One after the other, so that no sum depends on how long other responses are.
-        return self.token_logps(responses).cumsum(dim=1, dtype=torch.float64)[:, -1].float()
+        return prefix_sums(self.token_logps(responses))[:, -1]
 
     def token_logps(self, responses: Sequence[Response]) -> torch.Tensor:
         """Log-probs of the scored tokens of each response: (N, most scored) float32, in nats, 0 behind the last."""
+        return self._tables(responses, collisions=False)[0]
+
+    def aligned_token_logps(self, responses: Sequence[Response]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, and the mean over a response's tokens of log pi_t - log sum_v pi_v^2 (WPO): (N,), detached."""
+        tokens, collisions = self._tables(responses, collisions=True)
+        assert collisions is not None
+        counts = torch.tensor([response.n_scored for response in responses], device=tokens.device)
+        return tokens, prefix_sums(tokens.detach() - collisions)[:, -1] / counts
+
+    def _tables(self, responses: Sequence[Response], *, collisions: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         layout = self._lay_out(responses)
-        tokens = self._scored_tokens(layout)[: len(layout.owners)]
-        table = tokens.new_zeros((layout.n_responses, layout.most_scored))
-        return table.index_put((layout.owners, layout.places), tokens)
+        scores = self._scored_tokens(layout, collisions)
+        table, squares = (None if values is None else _table(values, layout) for values in scores)
+        assert table is not None
+        return table, squares
 
     def _lay_out(self, responses: Sequence[Response]) -> Layout:
         device = self.model.device
@@ -135,11 +145,12 @@ class Scorer:
         length = self._pack_tokens if device.type == "cuda" else None
         return lay_out_pack(responses, ATTENTIONS[self.backend], device, token_multiple(), length)
 
-    def _scored_tokens(self, layout: Layout) -> torch.Tensor:
+    def _scored_tokens(self, layout: Layout, collisions: bool) -> TokenScores:
         if self._head is None:
-            return logits_logps(self._own_logits(layout), layout.targets)
-        hidden = self._hidden_states(layout)
-        return token_logps(hidden.flatten(0, 1)[layout.positions], layout.targets, self._head)
+            logits = self._own_logits(layout)
+            return TokenScores(logits_logps(logits, layout.targets), logits_collisions(logits) if collisions else None)
+        hidden = self._hidden_states(layout).flatten(0, 1)[layout.positions]
+        return token_scores(hidden, layout.targets, self._head, collisions=collisions)
 
     def _own_logits(self, layout: Layout) -> torch.Tensor:
         """(M, V): the model's logits at the scored positions; of a pack it is asked for no others, if it can be."""
@@ -165,3 +176,15 @@ def _inputs(layout: Layout) -> dict[str, Any]:
     if layout.attention is not None:
         inputs |= {"position_ids": layout.position_ids, "pack": layout.attention}
     return inputs
+
+
+def prefix_sums(tokens: torch.Tensor) -> torch.Tensor:
+    """Sums over the first 1, 2, ... of the tokens (N, most): (N, most) float32; the last is the whole response's."""
+    # One after the other, so that no sum depends on how long other responses are.
+    return tokens.cumsum(dim=1, dtype=torch.float64).float()
+
+
+def _table(values: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Values of scored tokens (M rounded up,) as (N, most scored), 0 behind each response's last."""
+    table = values.new_zeros((layout.n_responses, layout.most_scored))
+    return table.index_put((layout.owners, layout.places), values[: len(layout.owners)])

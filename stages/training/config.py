@@ -1,24 +1,18 @@
 """Section `train`, and which of its fields make a run what it is."""
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
-from data.settings import Settings
+from stages.objectives.config import ObjectiveConfig
 from stages.training.schedule import ScheduleName
 
 
-class TrainConfig(Settings):
+class TrainConfig(ObjectiveConfig):
     """Section `train`: the objective and how it is optimised. Names are TRL's where TRL has one."""
 
     model: str | None = None
     """Hub id or folder that the policy starts from; none: the reference."""
-    objective: Literal["sigmoid"] = "sigmoid"
-    """The loss: `sigmoid` is DPO."""
-    beta: float = Field(default=0.1, gt=0.0)
-    """Strength of the tie to the reference; larger stays nearer to it."""
-    label_smoothing: float | None = Field(default=None, ge=0.0, lt=0.5)
-    """Assumed share of flipped labels (conservative DPO); none: 0."""
     learning_rate: float = Field(default=1e-6, gt=0.0)
     """Peak learning rate of AdamW."""
     lr_scheduler_type: ScheduleName = "linear"
@@ -37,10 +31,6 @@ class TrainConfig(Settings):
     """Optimiser steps between checkpoints (12 bytes a parameter each; only the newest is kept)."""
     seed: int = Field(default=0, ge=0)
     """Decides the order of pairs."""
-
-    def objective_parameters(self) -> dict[str, Any]:
-        """The keyword arguments of the objective."""
-        return {"beta": self.beta, "label_smoothing": self.label_smoothing}
 
     def identity(self) -> dict[str, Any]:
         """The fields that decide what comes out: another value is another run."""

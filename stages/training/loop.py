@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from data.schema import TokenPair
 from data.tokens.token_pairs import TokenPairs
 from stages.job import Bar, Control
 from stages.metrics.pairwise import PairScores
-from stages.objectives.preference import preference_loss
+from stages.pair_losses import PairLosses
+from stages.policy_sums import pair_scores
 from stages.reference_rows import ReferenceLogps
 from stages.scoring.scorer import Scorer
 from stages.training.checkpoint import newest_checkpoint, save_checkpoint
@@ -30,6 +31,7 @@ from stages.training.memory import peak_memory_bytes
 from stages.training.optimizer import MasterAdamW
 from stages.training.order import StepOrder, steps_per_epoch
 from stages.training.schedule import learning_rate, warmup_length
+from stages.training.step_losses import StepLosses
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,8 @@ class Trainer:
     """One run: its pairs, their reference side, the policy, and the folder it writes to."""
 
     pairs: TokenPairs
-    reference: dict[str, ReferenceLogps]
+    reference: dict[str, ReferenceLogps] | None
+    """By pair key; None where the objective reads none."""
     scorer: Scorer
     config: TrainConfig
     folder: Path
@@ -58,6 +61,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._optimizer = MasterAdamW(self.scorer.model, self.config.weight_decay)
+        self._losses = PairLosses(self.config, self.reference)
         self._order = StepOrder(self.pairs, self.config.seed, self.config.pairs_per_step)
         self._steps_per_epoch = steps_per_epoch(len(self.pairs), self.config.pairs_per_step)
         self.total_steps = self._steps_per_epoch * self.config.epochs
@@ -90,7 +94,7 @@ class Trainer:
                 metrics = self._step(bar)
                 log.write(json.dumps(metrics) + "\n")
                 log.flush()
-                bar.note(f"loss {metrics['loss']:.4f}, margin {metrics['rewards/margins']:+.3f}")
+                bar.note(_note(metrics))
                 if self.progress.step % self.config.checkpoint_every == 0 and self.progress.step < self.total_steps:
                     self._checkpoint()
 
@@ -100,16 +104,15 @@ class Trainer:
         losses: list[torch.Tensor] = []
         scores: list[PairScores] = []
         tokens = 0
-        for batch in self.scorer.plan([(pair.chosen, pair.rejected) for pair in pairs]):
+        batches = self.scorer.plan([(pair.chosen, pair.rejected) for pair in pairs])
+        step = StepLosses(pairs, batches, self.scorer, self._losses)
+        for batch in batches:
             self._stop_if_asked()
-            members = [pairs[index] for index in batch.groups]
-            policy = self.scorer.logps(batch.responses)
-            batch_losses, batch_scores = self._losses(members, policy, [r.key for r in batch.responses])
-            (batch_losses.sum() / len(pairs)).backward()  # type: ignore[no-untyped-call]
-            losses.append(batch_losses.detach())
-            scores += batch_scores
+            batch_losses, policy = step.backward(batch)
+            losses.append(batch_losses)
+            scores += pair_scores([pairs[index] for index in batch.groups], policy, self.reference)
             tokens += batch.n_tokens
-            bar.advance(len(members), batch.n_tokens)
+            bar.advance(len(batch.groups), batch.n_tokens)
         loss = float(torch.cat(losses).double().mean())
         self._check_finite("loss", loss, pairs)
         rate = learning_rate(
@@ -123,45 +126,34 @@ class Trainer:
         self.progress.seconds += seconds
         return self._metrics(loss, norm, rate, scores, tokens / seconds)
 
-    def _losses(
-        self, pairs: Sequence[TokenPair], policy: torch.Tensor, keys: list[str]
-    ) -> tuple[torch.Tensor, list[PairScores]]:
-        """Losses (B,) of the pairs of a batch, from the policy's sums (N,) of its responses, named by `keys`."""
-        place = {key: i for i, key in enumerate(keys)}
-        device = policy.device
-        chosen = policy[torch.tensor([place[pair.chosen.key] for pair in pairs], device=device)]
-        rejected = policy[torch.tensor([place[pair.rejected.key] for pair in pairs], device=device)]
-        reference = [self.reference[pair.key] for pair in pairs]
-        losses = preference_loss(
-            self.config.objective,
-            chosen,
-            rejected,
-            torch.tensor([r.chosen for r in reference], device=device),
-            torch.tensor([r.rejected for r in reference], device=device),
-            torch.tensor([pair.chosen.n_scored for pair in pairs], device=device),
-            torch.tensor([pair.rejected.n_scored for pair in pairs], device=device),
-            **self.config.objective_parameters(),
-        )
-        sums = zip(chosen.tolist(), rejected.tolist(), reference, strict=True)
-        return losses, [PairScores(c, r, ref.chosen, ref.rejected) for c, r, ref in sums]
-
     def _metrics(
         self, loss: float, norm: float, rate: float, scores: Sequence[PairScores], tokens_per_second: float
     ) -> dict[str, Any]:
         """One line of metrics.jsonl, under the names that TRL uses."""
         n, beta = len(scores), self.config.beta
+
+        def mean(values: Iterable[float]) -> float:
+            return sum(values) / n
+
+        rewards = (
+            {}
+            if self.reference is None
+            else {
+                "rewards/chosen": mean(s.chosen_reward(beta) for s in scores),
+                "rewards/rejected": mean(s.rejected_reward(beta) for s in scores),
+                "rewards/margins": mean(s.margin(beta) for s in scores),
+                "rewards/accuracies": mean(s.win for s in scores),
+            }
+        )
         return {
             "step": self.progress.step,
             "epoch": self.progress.step / self._steps_per_epoch,
             "loss": loss,
             "grad_norm": norm,
             "learning_rate": rate,
-            "rewards/chosen": sum(s.chosen_reward(beta) for s in scores) / n,
-            "rewards/rejected": sum(s.rejected_reward(beta) for s in scores) / n,
-            "rewards/margins": sum(s.margin(beta) for s in scores) / n,
-            "rewards/accuracies": sum(s.win for s in scores) / n,
-            "logps/chosen": sum(s.policy_chosen for s in scores) / n,
-            "logps/rejected": sum(s.policy_rejected for s in scores) / n,
+            **rewards,
+            "logps/chosen": mean(s.policy_chosen for s in scores),
+            "logps/rejected": mean(s.policy_rejected for s in scores),
             "num_tokens": self.progress.tokens,
             "tokens_per_second": tokens_per_second,
             "peak_memory_bytes": peak_memory_bytes(),
@@ -197,6 +189,11 @@ class Trainer:
             self.progress.tokens,
             self.identity,
         )
+
+
+def _note(metrics: dict[str, Any]) -> str:
+    margin = f", margin {metrics['rewards/margins']:+.3f}" if "rewards/margins" in metrics else ""
+    return f"loss {metrics['loss']:.4f}{margin}"
 
 
 def _metric_lines(path: Path) -> list[str]:

@@ -60,13 +60,13 @@ def test_packs_and_rows_are_two_references_and_auto_takes_the_one_that_is_stored
 
 
 def test_a_model_that_packs_would_misread_is_stored_and_found_again_as_rows(work):
-    model = build_family("gptj")
+    model = build_family("bloom")
     for part in work.model.iterdir():
         if part.name.startswith(("tokenizer", "special", "chat")):
-            (work.folder / "gptj").mkdir(exist_ok=True)
-            shutil.copy(part, work.folder / "gptj")
-    model.save_pretrained(work.folder / "gptj")
-    setting = f"reference.model={work.folder / 'gptj'}"
+            (work.folder / "bloom").mkdir(exist_ok=True)
+            shutil.copy(part, work.folder / "bloom")
+    model.save_pretrained(work.folder / "bloom")
+    setting = f"reference.model={work.folder / 'bloom'}"
     document = work.run("precompute-ref", setting)
     identity = json.loads((work.root / "store" / document["reference_id"] / "reference.json").read_text())["identity"]
     assert identity["attention"] == "rows"
@@ -74,7 +74,7 @@ def test_a_model_that_packs_would_misread_is_stored_and_found_again_as_rows(work
     assert work.run("train", setting, "train.epochs=1")["status"] == "done"
     assert work.run("eval", setting, "train.epochs=1")["status"] == "done"
     message = work.run("precompute-ref", setting, "scoring.backend=segments", expect=2)["message"]
-    assert "scoring.backend: segments does not work here: GPTJForCausalLM cannot be scored in packs" in message
+    assert "scoring.backend: segments does not work here: BloomForCausalLM cannot be scored in packs" in message
 
 
 def test_what_scored_a_value_is_only_claimed_of_values_scored_then(work):

@@ -8,7 +8,8 @@ import pytest
 from stages.metrics.gates import judge
 from stages.metrics.intervals import clustered_bootstrap, wilson
 from stages.metrics.pairwise import PairScores, win
-from stages.metrics.preference import METRIC_NAMES, PairRecord, preference_metrics
+from stages.metrics.preference import METRIC_NAMES, preference_metrics
+from stages.metrics.records import PairRecord
 
 
 def record(row: int, scores: PairScores, prompt: str = "", lengths: tuple[int, int] = (2, 4)) -> PairRecord:
@@ -35,6 +36,19 @@ def test_metrics_by_hand():
     assert metrics["chosen_reward"] == pytest.approx((0.2 + 0 - 0.1) / 3)
     assert metrics["rejected_reward"] == pytest.approx(-0.1 / 3)
     assert metrics["loss"] == pytest.approx((0.5 + 1.5 + 2.5) / 3)
+
+
+def test_drift_by_hand():
+    """2 tokens of chosen, 4 of rejected; log-ratios a token: 1 and -1/4, 0 and 0, -1/2 and 0."""
+    metrics = preference_metrics(RECORDS, beta=0.1)
+    assert metrics["drift"] == pytest.approx((1 + 0.25 + 0.5) / 6)
+    assert metrics["drift_chosen"] == pytest.approx((1 - 0.5) / 3)
+    assert metrics["drift_rejected"] == pytest.approx(-0.25 / 3)
+    assert preference_metrics(RECORDS, beta=7.0)["drift"] == metrics["drift"]  # of the policy, whatever beta
+
+
+def test_without_a_reference_there_is_no_drift():
+    assert not [name for name in preference_metrics(RECORDS, beta=0.1, rewards=False) if name.startswith("drift")]
 
 
 def test_the_list_of_names_is_the_list_of_metrics():

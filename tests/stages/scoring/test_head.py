@@ -5,7 +5,7 @@ import weakref
 import pytest
 import torch
 
-from stages.scoring.head import OutputLayer, _Tiles, logits_logps, token_logps
+from stages.scoring.head import OutputLayer, _Tiles, logits_collisions, logits_logps, token_scores
 from tests.families import relative_difference
 
 M, V, D = 23, 50, 16
@@ -31,6 +31,10 @@ def exact_logps(hidden, targets, layer: OutputLayer):
     if layer.softcap is not None:
         logits = layer.softcap * torch.tanh(logits / layer.softcap)
     return torch.log_softmax(logits, -1)[torch.arange(len(targets)), targets]
+
+
+def token_logps(hidden, targets, layer: OutputLayer):
+    return token_scores(hidden, targets, layer).logps
 
 
 def values_and_gradients(function, tensors, targets, finish):
@@ -136,6 +140,36 @@ def test_the_models_own_logits_give_the_same_log_probs():
         exact = exact_logps(hidden, targets, OutputLayer(weight, bias))
         torch.testing.assert_close(logits_logps(logits, targets).double(), exact, atol=1e-5, rtol=0)
         assert logits_logps(logits.bfloat16(), targets).dtype == torch.float32
+
+
+@pytest.mark.parametrize("finish", FINISHES.values(), ids=FINISHES)
+def test_collisions_are_the_log_of_summed_squares_and_change_nothing_else(tiles, finish):
+    """log sum_v p(v)^2, without a gradient; log-probs and their gradients stay as they are, to the last bit."""
+    tensors, targets = inputs()
+    plain, gradients = values_and_gradients(token_logps, tensors, targets, finish)
+    for grad in (torch.enable_grad(), torch.no_grad()):
+        with grad:
+            scores = token_scores(tensors[0], targets, OutputLayer(*tensors[1:], **finish), collisions=True)
+        layer = OutputLayer(*(t.detach() for t in tensors[1:]), **finish)
+        logits = layer.finish(
+            torch.nn.functional.linear(tensors[0].detach().double(), *map(torch.Tensor.double, layer[:2]))
+        )
+        exact = (2 * torch.log_softmax(logits, -1)).logsumexp(-1)
+        assert scores.collisions is not None and not scores.collisions.requires_grad
+        torch.testing.assert_close(scores.collisions.double(), exact, atol=1e-5, rtol=0)
+        assert torch.equal(scores.logps.detach(), plain)
+    with_collisions = values_and_gradients(
+        lambda *arguments: token_scores(*arguments, collisions=True).logps, tensors, targets, finish
+    )
+    assert all(torch.equal(a, b) for a, b in zip(with_collisions[1], gradients, strict=True))
+
+
+def test_the_models_own_logits_give_the_same_collisions():
+    (hidden, weight, bias), targets = inputs()
+    with torch.no_grad():
+        logits = torch.nn.functional.linear(hidden, weight, bias)
+        ours = token_scores(hidden, targets, OutputLayer(weight, bias), collisions=True).collisions
+    torch.testing.assert_close(logits_collisions(logits), ours, atol=1e-5, rtol=0)
 
 
 def test_no_logits_are_kept_where_no_gradient_is_wanted(monkeypatch):

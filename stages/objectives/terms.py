@@ -1,0 +1,94 @@
+"""A configured objective as weighted terms with all their parameters; whatever would have no effect is refused.
+
+No torch here: configurations are checked by it.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+from stages.objectives.catalogue import OBJECTIVES, Objective, Value
+
+Divergence = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
+F_ALPHA = 0.5  # where alpha is not given
+
+
+class Term(NamedTuple):
+    """One objective of a sum."""
+
+    objective: Objective
+    coefficient: float
+    parameters: dict[str, Value]
+
+
+def resolve_terms(
+    objective: str | Mapping[str, float],
+    label_smoothing: float | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    f_divergence_type: str | None = None,
+    f_alpha_divergence_coef: float | None = None,
+    margins: bool = False,
+    ld_alpha: float | None = None,
+) -> list[Term]:
+    """The terms of an objective, or of a sum {name: coefficient}; a parameter goes to every term that takes it.
+
+    Raises:
+        ValueError: an objective that does not exist, a value out of range, or one that has no effect.
+    """
+    coefficients = {objective: 1.0} if isinstance(objective, str) else dict(objective)
+    _check_coefficients(coefficients)
+    given = dict(parameters or {})
+    if label_smoothing is not None:
+        given["label_smoothing"] = label_smoothing
+    terms = [_term(OBJECTIVES[name], coefficient, given) for name, coefficient in coefficients.items()]
+    said = " + ".join(coefficients)
+    taken = {name for term in terms for name in term.parameters}
+    for name in given:
+        if name not in taken:
+            raise ValueError(f"{name} has no effect on the objective {said}; remove it{_takes(taken)}")
+    reads = {name for term in terms for name in term.objective.reads}
+    _check_divergence(f_divergence_type, f_alpha_divergence_coef, said, reads)
+    if margins and "m" not in reads:
+        raise ValueError(f"margins of the data have no effect on the objective {said}; sigmoid takes them")
+    if ld_alpha is not None:
+        if not 0 <= ld_alpha <= 1:
+            raise ValueError(f"ld_alpha is {ld_alpha}; it has to be between 0 and 1")
+        if all(term.objective.reference_free for term in terms):
+            raise ValueError(f"ld_alpha has no effect on the objective {said}, which reads no reference; remove it")
+    return terms
+
+
+def _check_coefficients(coefficients: Mapping[str, float]) -> None:
+    if not coefficients:
+        raise ValueError("no objective is named")
+    for name, coefficient in coefficients.items():
+        if name not in OBJECTIVES:
+            close = difflib.get_close_matches(name, OBJECTIVES, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(OBJECTIVES)}"
+            raise ValueError(f"there is no objective {name!r}; {hint}")
+        if not (math.isfinite(coefficient) and coefficient > 0):
+            raise ValueError(f"the coefficient of {name} is {coefficient}; it has to be above 0")
+
+
+def _term(objective: Objective, coefficient: float, given: Mapping[str, Any]) -> Term:
+    own = {}
+    for name, parameter in objective.parameters.items():
+        value = given.get(name, parameter.default)
+        parameter.check(f"{name} of {objective.name}", value)
+        own[name] = value
+    return Term(objective, coefficient, own)
+
+
+def _takes(names: set[str]) -> str:
+    return f" (it takes {', '.join(sorted(names))})" if names else ""
+
+
+def _check_divergence(divergence: str | None, alpha: float | None, said: str, reads: set[str]) -> None:
+    if divergence is not None and divergence not in get_args(Divergence):
+        raise ValueError(f"there is no f_divergence_type {divergence!r}; known: {', '.join(get_args(Divergence))}")
+    if divergence is not None and "D" not in reads:
+        raise ValueError(f"f_divergence_type has no effect on the objective {said}, which is not built on D; remove it")
+    if alpha is not None and divergence != "alpha_divergence":
+        raise ValueError("f_alpha_divergence_coef has no effect without f_divergence_type: alpha_divergence; remove it")
