@@ -123,7 +123,7 @@ def overhead(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from pipeline.config import load_config
     from pipeline.control import ProcessControl
     from pipeline.inputs import Inputs
-    from pipeline.jobs import precomputation
+    from pipeline.reference_job import precomputation
     from stages.precompute_ref import find_work, precompute_ref
     from stages.scoring.scorer import load_scorer
     from stages.units import ALL

@@ -43,7 +43,7 @@ def run_command(job: str, options: Options) -> int:
     if options.json:
         print(json.dumps(document, ensure_ascii=True, allow_nan=False))  # noqa: T201
     elif not options.quiet and (text := summary(document)):
-        print(printable(text))  # noqa: T201
+        print("\n".join(map(printable, text.split("\n"))))  # noqa: T201
     if document["message"] is not None:
         error_line(document["message"])
     return int(document["exit_code"])

@@ -149,6 +149,22 @@ def run(
 
 
 @app.command()
+def sweep(
+    config: Config = None,
+    set_: Set = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Make every Nth run of the grid, from the Ith on (from 0).")
+    ] = None,
+) -> None:
+    """Train and evaluate every point of a grid (section sweep) over one store, and choose on dev pairs."""
+    _run("sweep", config, set_, json, dry_run, quiet, verbose, shard=shard)
+
+
+@app.command()
 def status(
     config: Config = None, set_: Set = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = 0
 ) -> None:

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from data.config import DataConfig
 from data.errors import ConfigError
 from data.settings import Settings
 from data.store.reference_store import StoreConfig
+from pipeline.sweep.config import SweepConfig
 from pipeline.yaml_source import Origins, load_yaml, parse_scalar
 from stages.evaluate import EvalConfig
+from stages.metrics.preference import RANKING_NAMES
 from stages.reference import ReferenceConfig
 from stages.scoring.config import ScoringConfig
 from stages.training.config import TrainConfig
@@ -39,6 +41,7 @@ class PipelineConfig(Settings):
     scoring: ScoringConfig = Field(default_factory=ScoringConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     eval: EvalConfig = Field(default_factory=EvalConfig)
+    sweep: SweepConfig = Field(default_factory=SweepConfig)
 
     @field_validator("run")
     @classmethod
@@ -53,6 +56,17 @@ class PipelineConfig(Settings):
         if workdir.exists() and not workdir.is_dir():
             raise ValueError(f"{workdir} is a file, not a folder")
         return workdir
+
+    @model_validator(mode="after")
+    def _no_setting_without_effect(self) -> "PipelineConfig":
+        if any("margin" in source.columns for source, _ in self.data.sources):
+            self.train.terms(margins=True)
+        if not self.train.reads_reference and (unknown := sorted({*self.eval.min, *self.eval.max} - {*RANKING_NAMES})):
+            raise ValueError(
+                f"eval.min and eval.max: {', '.join(unknown)} cannot be had with the objective "
+                f"{self.train.objective_name()}, which reads no reference; there are: {', '.join(RANKING_NAMES)}"
+            )
+        return self
 
     def as_yaml(self) -> str:
         """The resolved configuration as a file that can be run again."""

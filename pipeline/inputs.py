@@ -149,7 +149,7 @@ class Inputs:
 
     def run(self, bound: BoundReference, pairs: TokenPairs, start_id: str | None) -> tuple[RunFolder, dict[str, Any]]:
         """The run that this configuration stands for, and what makes it that run."""
-        document = run_document(self.config.train, pairs.keys.to_list(), bound.reference_id, start_id)
+        document = run_document(self.config.train, pairs, bound.reference_id, start_id)
         return find_run(self.workspace.runs, self.config.run, document), document
 
     def _origin(self, tokenization: dict[str, Any]) -> dict[str, Any]:

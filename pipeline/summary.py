@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pipeline.sweep.table import sweep_summary
+
 _METRIC_ROWS = (
     ("ranking accuracy of the reference", "ref_ranking_accuracy"),
     ("ranking accuracy of the policy", "ranking_accuracy"),
@@ -18,7 +20,7 @@ _KINDS_OF_CHANGE = {
     "reworded": "reworded",
     "retokenised": "in other tokens",
 }
-_FINDINGS = {"eval": "metrics", "verify": "references", "run": "jobs"}
+_FINDINGS = {"eval": "metrics", "verify": "references", "run": "jobs", "sweep": "settings"}
 """What these jobs have to show although their exit code is not 0."""
 
 
@@ -34,12 +36,15 @@ def summary(document: dict[str, Any]) -> str:
         return _coverage(document["coverage"]) + _changes(document) + _example(document["example"])
     if document["job"] == "export":
         return "\n".join(f"{split}: {path}" for split, path in document["outputs"].items())
+    if document["job"] == "sweep" and "settings" in document:
+        return sweep_summary(document)
     if document["job"] in _TOLD:
         return _TOLD[document["job"]](document)
     if document["status"] == "dry_run":
         return _plan(document)
     if document["status"] == "nothing_to_do":
-        return f"{document['job']}: nothing to do"
+        why = f" ({document['why']})" if "why" in document else ""
+        return f"{document['job']}: nothing to do{why}"
     rate = f", {document['tokens'] / document['seconds']:,.0f} tokens/s" if document["seconds"] else ""
     where = document["outputs"].get("policy") or document["outputs"].get("store", "")
     return f"{document['job']}: {document['pairs']} pairs, {document['seconds']:.1f} s{rate}; {where}"
@@ -131,6 +136,7 @@ def _plan(document: dict[str, Any]) -> str:
         )
     if "steps_total" in document:
         lines[0] += f" in {document['steps_total']} steps"
+    lines += [f"  {each['would']}: {each['what']}" for each in document.get("plan", ())]
     if "seconds_estimated" in document:
         lines.append(f"  about {document['seconds_estimated']:,.0f} s at the rate of the last run on this device")
     if "disk_bytes" in document:
@@ -196,11 +202,13 @@ def _evaluation(document: dict[str, Any]) -> str:
     metrics, n = document["metrics"], document["n_pairs"]
     lines = [f"{n} held-out pairs{'':<24}value   95 % interval"]
     for label, name in _METRIC_ROWS:
+        if name not in metrics:  # of an objective that reads no reference
+            continue
         value, low, high = (metrics[name + suffix] for suffix in ("", "_low", "_high"))
         lines.append(f"  {label:<36}{value:>6.3f}   {low:.3f} to {high:.3f}")
-    lines.append(
-        f"  {'reward margin':<36}{metrics['reward_margin']:>+6.3f}   (median {metrics['reward_margin_median']:+.3f})"
-    )
+    if "reward_margin" in metrics:
+        median = metrics["reward_margin_median"]
+        lines.append(f"  {'reward margin':<36}{metrics['reward_margin']:>+6.3f}   (median {median:+.3f})")
     lines.append(f"  {'loss':<36}{metrics['loss']:>6.3f}")
     for gate in document["gates"]:
         sign = ">=" if gate["kind"] == "min" else "<="

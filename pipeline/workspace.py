@@ -40,6 +40,11 @@ class Workspace:
         return self.root / "runs"
 
     @property
+    def sweeps(self) -> Path:
+        """Folders of what grids came to."""
+        return self.root / "sweep"
+
+    @property
     def digests(self) -> DigestMemo:
         """Remembered digests of files."""
         return DigestMemo(self.root / "digests.json")
@@ -57,10 +62,10 @@ class Workspace:
         found = set()
         for path in (self.lock, *self.runs.glob("*/run.json")):
             try:
-                found.add(str(json.loads(path.read_bytes())["reference_id"]))
+                found.add(json.loads(path.read_bytes())["reference_id"])
             except (FileNotFoundError, ValueError, KeyError, TypeError):
                 continue
-        return found
+        return found - {None}  # runs that read no reference
 
     @property
     def latest(self) -> RunFolder:

@@ -114,7 +114,17 @@ def test_all_problems_are_shown_at_once_with_their_places(load):
         ((SMALLEST + "  eval: b.jsonl\n  eval_fraction: 0.1\n",), "eval and eval_fraction both say what is held out"),
         ((SMALLEST, "data.eval_fraction=0.6", "data.dev_fraction=0.4"), "leave nothing to train on"),
         ((SMALLEST, "run=../x"), "'../x' is not a plain folder name"),
-        ((SMALLEST, "train.objective=ipo"), "input should be 'sigmoid' (got 'ipo')"),
+        ((SMALLEST, "train.objective=ipoo"), "train: there is no objective 'ipoo'; did you mean ipo?"),
+        ((SMALLEST, "train.simpo_gamma=1"), "simpo_gamma has no effect on the objective sigmoid; remove it"),
+        ((SMALLEST, "train.objective={sigmoid: 1, sftt: 1}"), "there is no objective 'sftt'; did you mean sft?"),
+        (
+            (SMALLEST, "data.train={path: a.jsonl, columns: {margin: gap}}", "train.objective=ipo"),
+            "margins of the data have no effect on the objective ipo; sigmoid takes them",
+        ),
+        (
+            (SMALLEST, "train.objective=simpo", "eval.min={reward_accuracy: 0.6}"),
+            "eval.min and eval.max: reward_accuracy cannot be had with the objective simpo, which reads no reference",
+        ),
         ((SMALLEST, "train.label_smoothing=0.5"), "input should be less than 0.5 (got 0.5)"),
         ((SMALLEST, "reference.dtype=float16"), "input should be 'float32' or 'bfloat16' (got 'float16')"),
         ((SMALLEST, "train.beta=.inf"), "finite"),

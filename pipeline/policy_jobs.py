@@ -1,0 +1,150 @@
+"""Jobs two and three: a policy is trained, and evaluated. `pipeline sweep` does the same to many."""
+
+import logging
+from collections.abc import Collection
+from typing import Any, Literal
+
+from data.errors import ConfigError, GateError, StoreError
+from data.field_diff import field_diff
+from data.pairs.preparation import PreparedPairs
+from data.tokens.token_pairs import TokenPairs
+from pipeline.inputs import Inputs
+from stages.costs import seconds_spared
+from stages.evaluate import Evaluation, evaluate, plan_evaluate
+from stages.job import JobReport
+from stages.model_files import unreachable
+from stages.objectives.config import unusual_betas
+from stages.reference import BoundReference
+from stages.reference_rows import ReferenceLogps, reference_logps, values_digest
+from stages.run_folder import RunFolder
+from stages.train import StartPolicy, finished, plan_train, train
+
+logger = logging.getLogger(__name__)
+
+
+def run_train(inputs: Inputs) -> JobReport:
+    """Job two."""
+    workspace = inputs.workspace
+    bound = inputs.bind(hold_to_lock=True)
+    run, report = train_policy(inputs, bound, inputs.pairs(bound.folder).splits["train"])
+    if not inputs.dry_run:
+        workspace.link(workspace.latest, run)
+    return report
+
+
+def train_policy(inputs: Inputs, bound: BoundReference, pairs: TokenPairs) -> tuple[RunFolder, JobReport]:
+    """The run that the configuration stands for, trained now or before."""
+    config, workspace = inputs.config, inputs.workspace
+    start_id, start_folder = inputs.start_policy(bound, download=True)
+    run, document = inputs.run(bound, pairs, start_id)
+    if inputs.dry_run:
+        return run, plan_train(pairs, run, config.train, start_folder)
+    if run.is_trained and run.holds(document):
+        return run, finished(pairs, run)
+    if start_folder is None:
+        raise unreachable("train.model" if config.train.model else "reference.model", config.train.model or bound.model)
+    for sentence in unusual_betas(config.train):
+        logger.warning("%s", sentence)
+    parts = run.pinned_parts() or (inputs.store(bound).part_names() if config.train.reads_reference else [])
+    reference = stored_logps(inputs, bound, pairs, parts)
+    start = StartPolicy(start_folder, is_reference=start_id == bound.reference_id)
+    with run.only_writer():
+        if run.is_trained and run.holds(document):  # by another process, since it was asked above
+            return run, finished(pairs, run)
+        run.claim(document)
+        inputs.write_config(run.path)
+        if reference is not None:
+            run.pin(parts, values_digest(reference))
+        report = train(
+            pairs, reference, start, run, config.train, inputs.numerics(bound), workspace.pairs, inputs.control
+        )
+        if reference is not None:
+            report.details |= seconds_spared(inputs.store(bound), len(pairs), config.train.epochs)
+    return run, report
+
+
+def stored_logps(
+    inputs: Inputs, bound: BoundReference, pairs: TokenPairs, parts: Collection[str] | None = None
+) -> dict[str, ReferenceLogps] | None:
+    """The stored sums, of these parts where they are all there still; None where the objective reads none."""
+    train, store = inputs.config.train, inputs.store(bound)
+    if not train.reads_reference:
+        return None
+    only = parts if parts is not None and set(parts) <= set(store.part_names()) else None
+    origin, shared = inputs.token_origin(bound), train.ld_alpha is not None
+    return reference_logps(pairs.keys.to_list(), store, bound, _command("precompute-ref"), origin, only, shared=shared)
+
+
+def run_eval(inputs: Inputs) -> JobReport:
+    """Job three."""
+    bound = inputs.bind(hold_to_lock=True)
+    prepared = inputs.pairs(bound.folder)
+    pairs = prepared.splits["eval"]
+    if not pairs:
+        raise ConfigError(
+            "No pairs are held out, so there is nothing to evaluate on. Set data.eval_fraction above 0, or name a "
+            "source under data.eval, and run the three jobs again."
+        )
+    start_id, _ = inputs.start_policy(bound, download=False)
+    run, document = inputs.run(bound, prepared.splits["train"], start_id)
+    _check_trained(inputs, run, document)
+    reference = stored_logps(inputs, bound, pairs)
+    evaluation = evaluation_of(inputs, bound, run, prepared, reference)
+    if inputs.dry_run:
+        return plan_evaluate(evaluation)
+    report, results = evaluate(evaluation, inputs.config.eval, inputs.numerics(bound), inputs.control)
+    report.details = {key: results[key] for key in ("metrics", "n_pairs", "coverage", "gates", "verdict")}
+    if reference is not None:
+        report.details |= seconds_spared(inputs.store(bound), len(pairs))
+    _apply_verdict(inputs, run, report, results)
+    return report
+
+
+def evaluation_of(
+    inputs: Inputs,
+    bound: BoundReference,
+    run: RunFolder,
+    prepared: PreparedPairs,
+    reference: dict[str, ReferenceLogps] | None,
+    split: Literal["eval", "dev"] = "eval",
+) -> Evaluation:
+    """What is to be evaluated of a trained run."""
+    pairs, policy_id = prepared.splits[split], inputs.model_id(run.policy, bound)
+    train, coverage = inputs.config.train, prepared.coverage
+    return Evaluation(run, pairs, reference, train, coverage, policy_id, bound.reference_id, split)
+
+
+def _apply_verdict(inputs: Inputs, run: RunFolder, report: JobReport, results: dict[str, Any]) -> None:
+    if results["verdict"] == "passed":
+        inputs.workspace.link(inputs.workspace.passed, run)
+        return
+    failed = [gate for gate in results["gates"] if not gate["passed"]]
+    sentences = "; ".join(
+        f"{gate['measured_on']} is {gate['value']:.4f}, {gate['kind']} {gate['limit']:g} is wanted" for gate in failed
+    )
+    report.status, report.exit_code = "failed", GateError.exit_code
+    report.message = (
+        f"The policy of run {run.path.name} does not pass: {sentences}. It was not made `passed`; the figures are in "
+        f"{report.outputs['metrics']}. Train differently, or change the gates under eval.min and eval.max."
+    )
+
+
+def _check_trained(inputs: Inputs, run: RunFolder, document: dict[str, Any]) -> None:
+    """The run must be there, be the one that the configuration stands for, and be finished."""
+    held = run.document()
+    if held is not None and not run.holds(document):
+        raise ConfigError(
+            f"The run folder {run.path} holds another run, which differs from the configuration in: "
+            f"{'; '.join(field_diff(held, document))}. Evaluate it with its own, {run.path / 'config.yaml'}."
+        )
+    if run.is_trained:
+        return
+    other = inputs.workspace.latest.document()
+    hint = f" The latest run differs in: {'; '.join(field_diff(other, document))}." if other not in (None, held) else ""
+    raise StoreError(
+        f"There is no trained policy in {run.path}, where this configuration's belongs.{hint} Run: {_command('train')}."
+    )
+
+
+def _command(job: str) -> str:
+    return f"pipeline {job} (with the same --config and --set)"

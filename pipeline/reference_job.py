@@ -1,0 +1,69 @@
+"""Job one: the reference is scored on all pairs that the store does not have."""
+
+import logging
+
+from data.pairs.preparation import PreparedPairs
+from data.tokens.token_pairs import TokenPairs
+from pipeline.inputs import Inputs
+from pipeline.snapshots import keep_snapshot, since_last
+from pipeline.workers import shard_of
+from stages.job import JobReport
+from stages.precompute_ref import Precomputation, find_work, plan_precompute, precompute_ref, settle
+from stages.reference import BoundReference, write_lock
+from stages.units import ALL, Shard
+
+logger = logging.getLogger(__name__)
+
+
+def run_precompute_ref(inputs: Inputs, shard: str | None = None, accept_drift: bool = False) -> JobReport:
+    """Job one, where the objective reads the reference."""
+    share = shard_of(shard)
+    bound = inputs.bind(download=True)
+    prepared = inputs.pairs(bound.folder)
+    if not inputs.config.train.reads_reference:
+        why = f"train.objective: {inputs.config.train.objective_name()} reads no reference"
+        return JobReport("precompute-ref", "nothing_to_do", pairs=len(prepared.all), details={"why": why})
+    return score_reference(inputs, bound, prepared, share, accept_drift=accept_drift)
+
+
+def score_reference(
+    inputs: Inputs, bound: BoundReference, prepared: PreparedPairs, share: Shard = ALL, *, accept_drift: bool = False
+) -> JobReport:
+    """Job one, whatever the objective."""
+    job = precomputation(inputs, bound, prepared.all, share, accept_drift)
+    if inputs.dry_run:
+        report = plan_precompute(job)
+        report.details |= since_last(inputs.workspace, prepared)
+    else:
+        inputs.write_config(inputs.workspace.root)
+        bound, scorer = settle(job)
+        job = precomputation(inputs, bound, prepared.all, share, accept_drift)
+        todo = find_work(job)
+        write_lock(inputs.workspace.lock, inputs.config.reference, bound)
+        report = precompute_ref(job, todo, inputs.control, scorer)
+        if share.index == 0:
+            keep_snapshot(inputs.workspace, prepared)
+    report.outputs = {"store": str(job.store), "prepared": str(inputs.workspace.pairs.path)}
+    report.details |= {
+        "reference_id": bound.reference_id,
+        "reference": bound.name,
+        "shard": str(share),
+        "coverage": prepared.coverage.document(),
+    }
+    return report
+
+
+def precomputation(
+    inputs: Inputs, bound: BoundReference, pairs: TokenPairs, shard: Shard, accept_drift: bool
+) -> Precomputation:
+    """What job one is to do."""
+    return Precomputation(
+        pairs,
+        inputs.store(bound),
+        bound,
+        inputs.numerics(bound),
+        inputs.config.store,
+        shard,
+        inputs.token_origin(bound),
+        accept_drift,
+    )

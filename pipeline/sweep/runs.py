@@ -1,0 +1,98 @@
+"""The runs of a grid: making them, and finding those that are finished, whoever made them."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from data.errors import PipelineError
+from data.identity import document_key
+from data.pairs.preparation import PreparedPairs
+from pipeline.inputs import Inputs
+from pipeline.policy_jobs import evaluation_of, stored_logps, train_policy
+from pipeline.sweep.comparison import RunResult, Score
+from pipeline.sweep.config import Metric
+from pipeline.sweep.grid import GridPoint
+from stages.evaluate import Evaluation, evaluate
+from stages.job import JobReport
+from stages.reference import BoundReference
+from stages.reference_rows import ReferenceLogps
+from stages.run_folder import RunFolder, visits_key
+
+Split = Literal["dev", "eval"]
+
+
+@dataclass
+class GridRuns:
+    """A run for each grid point, all over the same pairs and the same reference."""
+
+    inputs: Inputs
+    points: Sequence[GridPoint]
+    metric: Metric
+    bound: BoundReference
+    prepared: PreparedPairs
+    _finished: dict[int, RunResult] = field(default_factory=dict)
+    """By grid point: they need not be looked at again."""
+
+    @property
+    def identity(self) -> str:
+        """sha256 over the runs (train section, pairs, reference, start), and the pairs that they are compared on."""
+        names = [run.path.name for run, _ in self._folders]
+        splits = {split: visits_key(self.prepared.splits[split]) for split in ("dev", "eval")}
+        return document_key({"runs": names, **splits})
+
+    def is_trained(self, i: int) -> bool:
+        """Whether the policy of a grid point is there."""
+        run, document = self._folders[i]
+        return run.is_trained and run.holds(document)
+
+    def train(self, i: int) -> JobReport:
+        """Train it unless that was done before; in a dry run, say what it takes."""
+        return train_policy(self._inputs_of(i), self.bound, self.prepared.splits["train"])[1]
+
+    def evaluate(self, i: int, split: Split) -> JobReport:
+        """Score the pairs of a split with it unless that was done before; no gates."""
+        inputs = self._inputs_of(i)
+        reference = stored_logps(inputs, self.bound, self.prepared.splits[split])
+        return evaluate(self._evaluation(i, split, reference), None, inputs.numerics(self.bound), inputs.control)[0]
+
+    def finished(self, i: int) -> RunResult | None:
+        """Its figures; None before it is trained and evaluated on both splits."""
+        if i not in self._finished:
+            with suppress(PipelineError):  # told to whoever makes it; the other runs can be compared
+                self._look(i)
+        return self._finished.get(i)
+
+    def pending(self, i: int) -> RunResult:
+        """What is known of it before it is finished."""
+        point = self.points[i]
+        return RunResult(point.config.train, point.assignments, self._folders[i][0].path.name, "pending")
+
+    def _look(self, i: int) -> None:
+        if not self.is_trained(i):
+            return
+        dev, held_out = (self._evaluation(i, split, None).earlier() for split in ("dev", "eval"))
+        if dev is not None and held_out is not None:
+            scores = self._score(dev), self._score(held_out)
+            self._finished[i] = replace(self.pending(i), status="done", dev=scores[0], held_out=scores[1])
+
+    @cached_property
+    def _folders(self) -> list[tuple[RunFolder, dict[str, Any]]]:
+        """Where each run belongs, and what makes it that run."""
+        start_id, _ = self.inputs.start_policy(self.bound, download=True)
+        pairs = self.prepared.splits["train"]
+        return [self._inputs_of(i).run(self.bound, pairs, start_id) for i in range(len(self.points))]
+
+    def _inputs_of(self, i: int) -> Inputs:
+        """What a job of this grid point alone would have."""
+        return replace(self.inputs, config=self.points[i].config)
+
+    def _evaluation(self, i: int, split: Split, reference: dict[str, ReferenceLogps] | None) -> Evaluation:
+        run, _ = self._folders[i]
+        return evaluation_of(self._inputs_of(i), self.bound, run, self.prepared, reference, split)
+
+    def _score(self, evaluated: dict[str, Any]) -> Score:
+        metrics = evaluated["metrics"]
+        value, low, high = (metrics[self.metric + end] for end in ("", "_low", "_high"))
+        return Score(value, low, high, metrics.get("drift"))
