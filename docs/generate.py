@@ -1,4 +1,4 @@
-"""Writes docs/cli.md, configuration.md and data.md from the code: `python docs/generate.py`. A test compares."""
+"""Writes the pages that are made from the code: `python docs/generate.py`. A test compares."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from pydantic.fields import FieldInfo
 from data.rows.bad_rows import REASONS
 from data.rows.forms import FORMS
 from data.sources.source import Source
+from math_page import math_page
+from objectives_page import objectives_page
 from pipeline.cli import app
 from pipeline.config import PipelineConfig
 
@@ -36,6 +38,23 @@ A name, or a mapping of these keys:
 |---|---|---|
 {keys}
 
+## Numbers of a pair
+
+Two columns may say how much a pair counts:
+
+```yaml
+data:
+  train:
+    path: rated.jsonl
+    columns: {{margin: score_gap, pair_weight: confidence}}
+```
+
+`margin` is by how much chosen is better, in units of rewards (ODPO, arXiv 2402.10571): the loss becomes
+`-log sigmoid(beta * D - margin)`. The loss of the pair is multiplied by `pair_weight`, which is 0 or more. Only a
+column that is named here is read, also where it is called so already (`{{margin: margin}}`), and then every row needs a
+finite number in it, which may be written as a text; of several pairs of a row, each gets the row's. (`weight` of a
+source is another matter: how often an epoch visits its pairs.)
+
 ## Why a pair is rejected
 
 Each is counted, shown with its line, and kept in `pairs/rejects.parquet`.
@@ -51,6 +70,8 @@ def main() -> None:
     (DOCS / "cli.md").write_text(cli_page())
     (DOCS / "configuration.md").write_text(configuration_page())
     (DOCS / "data.md").write_text(data_page())
+    (DOCS / "objectives.md").write_text(objectives_page())
+    (DOCS / "math.md").write_text(math_page())
 
 
 def cli_page() -> str:
@@ -99,7 +120,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
-    return "none" if value is None or value == {} else f"`{value}`"
+    return "none" if value is None or value in ({}, []) else f"`{value}`"
 
 
 if __name__ == "__main__":

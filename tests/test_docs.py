@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import DOCS, cli_page, configuration_page, data_page
+from docs.generate import DOCS, cli_page, configuration_page, data_page, math_page, objectives_page
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 
 
 @pytest.mark.parametrize(
-    ("name", "page"), [("cli.md", cli_page), ("configuration.md", configuration_page), ("data.md", data_page)]
+    ("name", "page"),
+    [
+        *(("cli.md", cli_page), ("configuration.md", configuration_page), ("data.md", data_page)),
+        *(("objectives.md", objectives_page), ("math.md", math_page)),
+    ],
 )
 def test_generated_pages_are_in_step_with_the_code(name, page):
     assert (DOCS / name).read_text() == page(), "run: python docs/generate.py"
