@@ -110,6 +110,8 @@ def print_tables(found: pl.DataFrame) -> None:
     print("| objective | beta | pairs | reward accuracy | ranking accuracy | chosen, rejected: log-ratio a token |")
     print("|---|---|---|---|---|---|")
     joined = found.drop(*SUMS[2:]).join(reference, on="pair_key")  # also for objectives that read no reference
+    order = pl.Series(list(OBJECTIVES))
+    joined = joined.sort(pl.col("objective").replace_strict(order, range(len(order))), "pairs", maintain_order=True)
     for (objective, pairs, beta), some in joined.group_by("objective", "pairs", "beta", maintain_order=True):
         records = some.to_dicts()
         rewards = [win(log_ratio(r, "chosen") - log_ratio(r, "rejected")) for r in records]

@@ -1,6 +1,9 @@
 """The page of objectives, made from the code of the losses."""
 
 from collections.abc import Callable
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from stages.objectives.catalogue import OBJECTIVES, Objective, Parameter
@@ -8,6 +11,8 @@ from stages.objectives.divergences import divergence_score
 from stages.objectives.losses import LOSSES
 from stages.objectives.weighting import length_desensitized, wpo_weights
 
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks/results/objectives.parquet"
 OBJECTIVES_PAGE = """# Objectives
 
 Made by `python docs/generate.py` from the code of the losses (stages/objectives).
@@ -44,6 +49,17 @@ of the gradient of the whole step's loss. More pairs a step (`train.pairs_per_st
 **Margins and weights.** A source may name a column of margins (for `sigmoid`) and one of weights that multiply the
 losses: [data.md](data.md).
 
+## What they make of the same pairs
+
+SmolLM2-135M-Instruct in fp32 on short instructions with a courteous and a rude answer (*politeness* in
+[benchmarks.md](benchmarks.md)), one epoch, 16 pairs a step, one learning rate (2e-5) and one seed for all: a picture of
+what each does, not of what each can do at its best. Intervals are of 95 %, over held-out pairs alone.
+`python benchmarks/objectives.py` trains them and prints:
+
+{compared}
+
+{findings}
+
 ## Where other tools differ
 
 TRL 1.16 has {n_trl} of these; `tests/stages/objectives/test_against_trl.py` runs its own loss beside ours. They agree
@@ -60,6 +76,7 @@ DEVIATIONS = """- `label_smoothing` where the formula has none (`hinge`, `ipo`, 
 - `discopop` far from 0: its exponential overflows there; here both factors are one exponential.
 - `ipo` and `sigmoid_norm` under an f-divergence: scores a token there, refused here, because they are not built on D.
 - forward KL: the exponent is clamped at 80 here, so that losses stay finite in fp32."""
+FINDINGS = """TODO"""
 TRL = set(OBJECTIVES) - {"simpo", "naive", "dpop"}
 
 
@@ -75,8 +92,16 @@ def objectives_page() -> str:
         ld=_prose(length_desensitized),
         wpo=_prose(wpo_weights),
         n_trl=len(TRL),
+        compared=_compared(),
+        findings=FINDINGS,
         deviations=DEVIATIONS,
     )
+
+
+def _compared() -> str:
+    """The table of the committed results."""
+    command = [sys.executable, "benchmarks/objectives.py", "--out", str(RESULTS)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _row(objective: Objective) -> str:
