@@ -38,6 +38,13 @@ def test_every_guarantee_names_tests_that_are_there():
     assert [test for path, test in named if test and f"def {test}(" not in texts[path]] == []
 
 
+def test_what_the_math_page_says_is_shown_by_tests_that_are_there():
+    named = re.findall(r"`(test_\w+)`", (DOCS / "math.md").read_text())
+    texts = "".join(path.read_text() for path in (ROOT / "tests/stages/objectives").glob("test_*.py"))
+    assert len(named) > 8
+    assert [test for test in named if f"def {test}(" not in texts] == []
+
+
 def test_the_readmes_configuration_loads(tmp_path):
     from pipeline.config import load_config
 
