@@ -98,7 +98,7 @@ def trained(model: Path, folder: Path, objective: str, pairs: int) -> pl.DataFra
         raise SystemExit(f"{objective} on {pairs} pairs: {document['message']}")
     columns = ["pair_key", *SUMS, "n_chosen", "n_rejected"]
     records = pl.read_parquet(document["outputs"]["pairs"]).select(columns).sort("pair_key")
-    about = {"objective": objective, "pairs": pairs, "beta": beta, "seconds": document["jobs"][1]["seconds"]}
+    about = {"objective": objective, "pairs": pairs, "beta": beta}
     return records.select(*(pl.lit(value).alias(name) for name, value in about.items()), *columns)
 
 

@@ -153,7 +153,7 @@ _ALL = (
     Objective(
         "discopop",
         "arXiv 2406.08414 eq. 5",
-        "A loss that a search found; between logistic and exponential.",
+        "A loss that a search found. Not monotonic: from D = 0 it first pulls the wrong way, see below.",
         ("D",),
         {"discopop_tau": Parameter(0.05, "how sharply it turns from one to the other", above=0.0)},
     ),

@@ -53,6 +53,14 @@ def test_dpop_charges_for_a_chosen_response_below_the_reference():
     assert by_hand("dpop", policy=(-13.0, -18.0), beta=0.5, dpop_lambda=2.0) == pytest.approx(0.474077, abs=2e-6)
 
 
+def test_discopop_begins_by_pulling_the_wrong_way():
+    """At x = 0, w = 1/2: w'(1 - ln 2) - 1/4 - 1/2 with w' = 1 / (4 tau) = 5: 5 * 0.306853 - 0.75 = +0.784264."""
+    x = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1)
+    preference_loss("discopop", x, zero, zero, zero, one, one, beta=1.0).sum().backward()
+    assert float(x.grad) == pytest.approx(0.784264, abs=1e-6)
+
+
 def test_aot_compares_sorted_margins_and_gives_each_loss_to_the_pair_of_that_rank():
     """Policy margins 5, 1, 4 and reference margins 2, -1, 0.5: sorted 1 - -1 = 2, 4 - 0.5 = 3.5, 5 - 2 = 3.
 
