@@ -5,7 +5,12 @@ import json
 import polars as pl
 import pytest
 
+from data.pairs.coverage import Coverage
+from data.tokens.token_pairs import TokenPairs
 from pipeline.control import ProcessControl
+from stages.evaluate import Evaluation
+from stages.run_folder import RunFolder
+from stages.training.config import TrainConfig
 from tests.tiny import example_rows, write_jsonl
 
 
@@ -135,3 +140,11 @@ def test_a_signal_leaves_no_part_of_a_report(work, monkeypatch):
     assert "nothing of it was written" in document["message"]
     assert not (work.root / "latest" / "eval").exists()
     assert work.run("eval")["status"] == "done"
+
+
+def test_an_evaluation_is_of_one_objective_with_its_parameters(tmp_path):
+    pairs = TokenPairs.of([])
+    configs = [TrainConfig(), TrainConfig(objective="ipo"), TrainConfig(objective="ipo", average=False)]
+    configs += [TrainConfig(ld_alpha=0.5), TrainConfig(use_weighting=True)]
+    found = {Evaluation(RunFolder(tmp_path), pairs, {}, each, Coverage(), "p", "r").identity for each in configs}
+    assert len(found) == len(configs)
