@@ -42,7 +42,7 @@ class Message(NamedTuple):
         """The document as JSON, its keys in order."""
         if self.more:
             return _ENCODER.encode(self.document())
-        return f'{{"content": {_quoted(self.content)}, "role": {_quoted(self.role)}}}'  # in a third of the time
+        return f'{{"content": {_quoted(self.content)}, "role": {_quoted(self.role)}}}'  # what the encoder gives, faster
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Evaluation:
             {
                 "metrics_version": METRICS_VERSION,
                 "policy_id": self.policy_id,
-                "reference_id": self.reference_id,
+                "reference_id": self.reference_id if self.train.reads_reference else None,
                 "pairs": visits_key(self.pairs),
                 "objective": self.train.objective_identity(),
             }

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from data.schema import TokenPair
 from stages.objectives.config import ObjectiveConfig
 from stages.objectives.pair_sums import PairSums
 from stages.objectives.preference import summed_losses
+from stages.objectives.terms import Term
 from stages.objectives.weighting import length_desensitized, wpo_weights
 from stages.policy_sums import PolicySums, Side
 from stages.reference_rows import ReferenceLogps
@@ -27,13 +29,17 @@ class PairLosses:
 
         `chosen_tokens_per_pair`: scored tokens of chosen, mean over the step.
         """
-        losses = summed_losses(self.config.terms(), self._sums(pairs, policy, chosen_tokens_per_pair), self.config.beta)
+        losses = summed_losses(self._terms, self._sums(pairs, policy, chosen_tokens_per_pair), self.config.beta)
         if self.config.use_weighting:
             assert policy.chosen.alignment is not None and policy.rejected.alignment is not None
             losses = losses * wpo_weights(policy.chosen.alignment, policy.rejected.alignment)
         if any(pair.weight != 1 for pair in pairs):
             losses = losses * losses.new_tensor([pair.weight for pair in pairs])
         return losses
+
+    @cached_property
+    def _terms(self) -> list[Term]:
+        return self.config.terms()
 
     def _sums(self, pairs: Sequence[TokenPair], policy: PolicySums, chosen_tokens_per_pair: float) -> PairSums:
         whole = policy.chosen.whole
@@ -48,7 +54,7 @@ class PairLosses:
             chosen_tokens=whole.new_tensor([pair.chosen.n_scored for pair in pairs]),
             rejected_tokens=whole.new_tensor([pair.rejected.n_scored for pair in pairs]),
             chosen_tokens_per_pair=chosen_tokens_per_pair,
-            m=whole.new_tensor([pair.margin for pair in pairs]),
+            m=whole.new_tensor([pair.margin for pair in pairs]) if any(pair.margin for pair in pairs) else 0.0,
             divergence=self.config.f_divergence_type,
             divergence_alpha=self.config.f_alpha_divergence_coef,
         )

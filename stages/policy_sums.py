@@ -48,11 +48,11 @@ def sums_of_batch(pairs: Sequence[TokenPair], batch: Batch, scorer: Scorer, conf
     """The pairs of a batch, scored now; differentiable where gradients are enabled."""
     prefix, alignment = _scored(batch, scorer, config)
     place = {response.key: i for i, response in enumerate(batch.responses)}
-    last = _tensor([_shared_tokens(pair) - 1 for pair in pairs], prefix)
+    ends = None if config.ld_alpha is None else _tensor([_shared_tokens(pair) - 1 for pair in pairs], prefix)
 
     def side(keys: Sequence[str]) -> Side:
         at = _tensor([place[key] for key in keys], prefix)
-        shared = prefix[at, last] if config.ld_alpha is not None else None
+        shared = None if ends is None else prefix[at, ends]
         return Side(prefix[at, -1], shared, None if alignment is None else alignment[at])
 
     return PolicySums(side([pair.chosen.key for pair in pairs]), side([pair.rejected.key for pair in pairs]))

@@ -32,7 +32,7 @@ def sketch(ids: TokenIds) -> bytes:
 
 
 def sketches(responses: Sequence[TokenIds], few: int = _FEW) -> list[bytes]:
-    """The sketch of each response; hundreds at once take a sixth of the time.
+    """The sketch of each response; hundreds at once cost far less than one by one.
 
     Of a long response only the hashes below a bound are sorted, `few` of them if it repeats nothing.
     """

@@ -17,7 +17,7 @@ class ObjectiveConfig(Settings):
     """The loss: `sigmoid` is DPO; docs/objectives.md has all. {name: coefficient, ...}: their weighted sum."""
     beta: float = Field(default=0.1, gt=0.0)
     """Strength of the tie to the reference; larger stays nearer to it."""
-    label_smoothing: float | None = Field(default=None, ge=0.0, lt=0.5)
+    label_smoothing: float | None = None
     """Assumed share of flipped labels, for the objectives that take one; none: the objective's default."""
     average: bool | None = None
     """For ipo: log-ratios a token; false: sums, as its paper prints it. None: true."""
@@ -52,7 +52,7 @@ class ObjectiveConfig(Settings):
         own = {name: value for name in PARAMETERS if (value := getattr(self, name)) is not None}
         return resolve_terms(
             self.objective,
-            parameters=own,
+            own,
             f_divergence_type=self.f_divergence_type,
             f_alpha_divergence_coef=self.f_alpha_divergence_coef,
             margins=margins,

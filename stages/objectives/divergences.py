@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from stages.objectives.terms import F_ALPHA
-
+_ALPHA = 0.5  # where none is given
 _MOST = 80.0  # exp of it is finite in fp32
 
 
@@ -24,6 +23,6 @@ def divergence_score(x: Tensor, divergence: str | None, alpha: float | None) -> 
     if divergence == "js_divergence":
         return math.log(2) + logsigmoid(x)
     if divergence == "alpha_divergence":
-        a = F_ALPHA if alpha is None else alpha
+        a = _ALPHA if alpha is None else alpha
         return x if a == 1 else torch.expm1(((a - 1) * x).clamp(max=_MOST)) / (a - 1)
     return x

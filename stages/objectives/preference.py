@@ -35,9 +35,10 @@ def preference_loss(
     """
     margins, weights = parameters.pop("margins", None), parameters.pop("weights", None)
     divergence, alpha = parameters.pop("f_divergence_type", None), parameters.pop("f_alpha_divergence_coef", None)
+    if label_smoothing is not None:
+        parameters["label_smoothing"] = label_smoothing
     terms = resolve_terms(
         name,
-        label_smoothing,
         parameters,
         f_divergence_type=divergence,
         f_alpha_divergence_coef=alpha,

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple, get_args
 from stages.objectives.catalogue import OBJECTIVES, Objective, Value
 
 Divergence = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
-F_ALPHA = 0.5  # where alpha is not given
 
 
 class Term(NamedTuple):
@@ -24,24 +23,20 @@ class Term(NamedTuple):
 
 def resolve_terms(
     objective: str | Mapping[str, float],
-    label_smoothing: float | None = None,
-    parameters: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any],
     *,
     f_divergence_type: str | None = None,
     f_alpha_divergence_coef: float | None = None,
     margins: bool = False,
     ld_alpha: float | None = None,
 ) -> list[Term]:
-    """The terms of an objective, or of a sum {name: coefficient}; a parameter goes to every term that takes it.
+    """The terms of an objective, or of a sum {name: coefficient}; what is given goes to every term that takes it.
 
     Raises:
         ValueError: an objective that does not exist, a value out of range, or one that has no effect.
     """
     coefficients = {objective: 1.0} if isinstance(objective, str) else dict(objective)
     _check_coefficients(coefficients)
-    given = dict(parameters or {})
-    if label_smoothing is not None:
-        given["label_smoothing"] = label_smoothing
     terms = [_term(OBJECTIVES[name], coefficient, given) for name, coefficient in coefficients.items()]
     said = " + ".join(coefficients)
     taken = {name for term in terms for name in term.parameters}
@@ -52,11 +47,8 @@ def resolve_terms(
     _check_divergence(f_divergence_type, f_alpha_divergence_coef, said, reads)
     if margins and "m" not in reads:
         raise ValueError(f"margins of the data have no effect on the objective {said}; sigmoid takes them")
-    if ld_alpha is not None:
-        if not 0 <= ld_alpha <= 1:
-            raise ValueError(f"ld_alpha is {ld_alpha}; it has to be between 0 and 1")
-        if all(term.objective.reference_free for term in terms):
-            raise ValueError(f"ld_alpha has no effect on the objective {said}, which reads no reference; remove it")
+    if ld_alpha is not None and all(term.objective.reference_free for term in terms):
+        raise ValueError(f"ld_alpha has no effect on the objective {said}, which reads no reference; remove it")
     return terms
 
 

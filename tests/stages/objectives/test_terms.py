@@ -19,45 +19,44 @@ PAIR_SMOOTHED = {"sigmoid", "robust", "exo_pair", "aot", "aot_unpaired"}
         ({"objective": {}}, "no objective is named"),
         ({"objective": {"sigmoid": 0.0}}, "the coefficient of sigmoid is 0.0; it has to be above 0"),
         ({"objective": {"sigmoid": float("inf")}}, "the coefficient of sigmoid is inf"),
-        ({"objective": "ipo", "parameters": {"simpo_gamma": 1.0}},
+        ({"objective": "ipo", "given": {"simpo_gamma": 1.0}},
          "simpo_gamma has no effect on the objective ipo; remove it (it takes average)"),
-        ({"objective": {"hinge": 1.0, "ipo": 1.0}, "parameters": {"discopop_tau": 1.0}},
+        ({"objective": {"hinge": 1.0, "ipo": 1.0}, "given": {"discopop_tau": 1.0}},
          "discopop_tau has no effect on the objective hinge + ipo; remove it (it takes average)"),
-        ({"objective": "discopop", "parameters": {"discopop_tau": 0}}, "discopop_tau of discopop is 0; it has to"),
-        ({"objective": "dpop", "parameters": {"dpop_lambda": -1}}, "dpop_lambda of dpop is -1; it has to be"),
-        ({"objective": "exo_pair", "label_smoothing": 0.0},
+        ({"objective": "discopop", "given": {"discopop_tau": 0}}, "discopop_tau of discopop is 0; it has to"),
+        ({"objective": "dpop", "given": {"dpop_lambda": -1}}, "dpop_lambda of dpop is -1; it has to be"),
+        ({"objective": "exo_pair", "given": {"label_smoothing": 0.0}},
          "label_smoothing of exo_pair is 0.0; it has to be above 0 and below 0.5"),
-        ({"objective": "robust", "label_smoothing": 0.5},
+        ({"objective": "robust", "given": {"label_smoothing": 0.5}},
          "label_smoothing of robust is 0.5; it has to be at least 0 and below 0.5"),
-        ({"objective": "ipo", "parameters": {"average": 1}}, "average of ipo is 1, not true or false"),
-        ({"objective": "simpo", "parameters": {"simpo_gamma": True}}, "simpo_gamma of simpo is True, not a number"),
-        ({"objective": "simpo", "parameters": {"simpo_gamma": float("nan")}}, "simpo_gamma of simpo is nan; it has to"),
+        ({"objective": "ipo", "given": {"average": 1}}, "average of ipo is 1, not true or false"),
+        ({"objective": "simpo", "given": {"simpo_gamma": True}}, "simpo_gamma of simpo is True, not a number"),
+        ({"objective": "simpo", "given": {"simpo_gamma": float("nan")}}, "simpo_gamma of simpo is nan; it has to"),
         ({"objective": "ipo", "f_divergence_type": "js_divergence"},
          "f_divergence_type has no effect on the objective ipo, which is not built on D; remove it"),
         ({"objective": "sigmoid", "f_divergence_type": "kl"}, "there is no f_divergence_type 'kl'; known: reverse_kl,"),
         ({"objective": "sigmoid", "f_alpha_divergence_coef": 0.3}, "f_alpha_divergence_coef has no effect without"),
         ({"objective": "hinge", "margins": True}, "margins of the data have no effect on the objective hinge;"),
         ({"objective": "naive", "ld_alpha": 0.5}, "ld_alpha has no effect on the objective naive, which"),
-        ({"objective": "sigmoid", "ld_alpha": 1.5}, "ld_alpha is 1.5; it has to be between 0 and 1"),
     ],
 )  # fmt: skip
 def test_what_has_no_effect_or_is_out_of_range_is_refused(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        resolve_terms(**arguments)
+        resolve_terms(**{"given": {}} | arguments)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_label_smoothing_is_taken_where_the_formula_has_it_and_nowhere_else(name):
     if name in PAIR_SMOOTHED:
-        assert resolve_terms(name, 0.1)[0].parameters["label_smoothing"] == 0.1
+        assert resolve_terms(name, {"label_smoothing": 0.1})[0].parameters["label_smoothing"] == 0.1
         return
     with pytest.raises(ValueError, match=f"label_smoothing has no effect on the objective {name}; remove it"):
-        resolve_terms(name, 0.0)
+        resolve_terms(name, {"label_smoothing": 0.0})
 
 
 def test_no_label_smoothing_is_the_objectives_own():
-    assert resolve_terms("exo_pair")[0].parameters == {"label_smoothing": 1e-3}
-    assert resolve_terms("sigmoid")[0].parameters == {"label_smoothing": 0.0}
+    assert resolve_terms("exo_pair", {})[0].parameters == {"label_smoothing": 1e-3}
+    assert resolve_terms("sigmoid", {})[0].parameters == {"label_smoothing": 0.0}
 
 
 def test_what_reads_a_reference():

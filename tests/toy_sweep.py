@@ -1,11 +1,11 @@
-"""The toy of docs/sweep.md: `python -m docs.sweep_example FOLDER` makes its model, pairs and configuration."""
+"""The toy of docs/sweep.md: `python -m tests.toy_sweep FOLDER` makes its model, pairs and configuration."""
 
 import sys
 from pathlib import Path
 
 from tests.tiny import example_rows, save_model, write_jsonl
 
-CONFIG = """workdir: {folder}/work
+CONFIG = """workdir: {folder}/results
 reference: {{model: {folder}/model, dtype: float32}}
 data:
   train: {folder}/prefs.jsonl
