@@ -21,7 +21,6 @@ from data.sources.source import Source, source_digest
 from data.store.reference_store import ReferenceStore
 from data.tokens.marked_text import marked_pair
 from data.tokens.token_pairs import TokenPairs
-from data.tokens.tokenization import load_tokenizer
 from pipeline.config import PipelineConfig
 from pipeline.workspace import Workspace
 from stages.job import Control
@@ -111,7 +110,7 @@ class Inputs:
         made_by = {"version": PREPARATION_VERSION, "max_length": data.max_length, "tokenization": tokenization}
         with self.control.bar("reading", 0) as bar:
             prepared = prepare(data, maker, made_by, partial(self._advance, bar))
-        tokenizer = load_tokenizer(place)
+        tokenizer = maker.tokenizer.tokenizer
         prepared.example = marked_pair(prepared.all[0], tokenizer) if prepared.all else None
         return prepared, tokenizer
 

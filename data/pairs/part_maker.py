@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,9 +72,13 @@ class PartMaker:
         self._folders = folders
         self._workers = workers or _cores()
         self._digest = digest
-        self._tokenizer: PairTokenizer | None = None
         self._pool: ProcessPoolExecutor | None = None
         self._known = {path.stem.partition("-")[0]: path for folder in folders for path in folder.glob("*.arrow")}
+
+    @cached_property
+    def tokenizer(self) -> PairTokenizer:
+        """That of the process itself, loaded once."""
+        return self._recipe()
 
     def made(self, wanted: Iterable[WantedPart]) -> Generator[tuple[WantedPart, Path], None, None]:
         """Each part and its file, in order; closed early, it waits for what is under way.
@@ -88,7 +93,7 @@ class PartMaker:
                 if self._pool is None and sum(found is None for _, found in waiting) > _FEW and self._workers > 1:
                     self._start()
                     waiting = deque((each, found or self._begin(each)) for each, found in waiting)
-                    self._tokenizer = self._recipe()  # seconds of imports; wanted in the end, and now is time for it
+                    _ = self.tokenizer  # seconds of imports; the job wants it in the end, and now is time for it
                 while len(waiting) > _AHEAD * self._workers or (waiting and isinstance(waiting[0][1], Path)):
                     yield self._finish(*waiting.popleft())
             while waiting:
@@ -117,8 +122,7 @@ class PartMaker:
 
     def _finish(self, part: WantedPart, found: "Path | Future[Path] | None") -> tuple[WantedPart, Path]:
         if found is None:
-            self._tokenizer = self._tokenizer or self._recipe()
-            found = make_part(part.raw, part.reading, self._tokenizer, part.name, self._folders[-1])
+            found = make_part(part.raw, part.reading, self.tokenizer, part.name, self._folders[-1])
         elif isinstance(found, Future):
             try:
                 found = found.result()

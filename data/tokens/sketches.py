@@ -31,14 +31,14 @@ def sketch(ids: TokenIds) -> bytes:
     return sketches([ids])[0]
 
 
-def sketches(responses: Sequence[TokenIds], few: int = _FEW) -> list[bytes]:
-    """The sketch of each response; hundreds at once cost far less than one by one.
+def sketches(responses: Sequence[TokenIds]) -> list[bytes]:
+    """The sketch of each response; hundreds at once cost far less than one by one."""
+    starts = range(0, len(responses), _AT_ONCE)
+    return [found for start in starts for found in _sketches(responses[start : start + _AT_ONCE], _FEW)]
 
-    Of a long response only the hashes below a bound are sorted, `few` of them if it repeats nothing.
-    """
-    if len(responses) > _AT_ONCE:
-        starts = range(0, len(responses), _AT_ONCE)
-        return [found for start in starts for found in sketches(responses[start : start + _AT_ONCE], few)]
+
+def _sketches(responses: Sequence[TokenIds], few: int) -> list[bytes]:
+    """Of a long response only the hashes below a bound are sorted, `few` of them if it repeats nothing."""
     counts = np.array([len(ids) for ids in responses], np.int64)
     wide = np.concatenate([np.empty(0, np.int32), *responses]).astype(np.uint64) + _ONE
     owners = np.repeat(np.arange(len(responses), dtype=np.uint64), counts)
@@ -62,7 +62,7 @@ def sketches(responses: Sequence[TokenIds], few: int = _FEW) -> list[bytes]:
     table[owner[first], place[first]] = keys[first].astype("<u4")
     found = [row.tobytes() for row in table]
     for i in np.flatnonzero((members < SKETCH_VALUES) & (2 * counts > few)).tolist():
-        (found[i],) = sketches([responses[i]], 2 * len(responses[i]))  # it repeats much, and all of it is looked at
+        (found[i],) = _sketches([responses[i]], 2 * len(responses[i]))  # it repeats much, and all of it is looked at
     return found
 
 

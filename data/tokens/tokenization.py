@@ -45,7 +45,7 @@ class PairTokenizer:
 
     def __init__(self, tokenizer: Any, end_ids: Sequence[int], max_length: int) -> None:
         """`tokenizer`: a transformers tokenizer. `end_ids`: tokens that end a turn, the one to append first."""
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._end_ids = list(end_ids)
         self._max_length = max_length
         self._template = ChatTemplate(tokenizer)
@@ -146,7 +146,7 @@ class PairTokenizer:
     def _check_seam(self, side: _Text, encoded: Encoded) -> None:
         if encoded.joined:
             return
-        if self._tokenizer.decode(encoded.ids, clean_up_tokenization_spaces=False) != side.text:
+        if self.tokenizer.decode(encoded.ids, clean_up_tokenization_spaces=False) != side.text:
             # some tokenizers open every text with a space: apart, another response would be scored
             raise BadRow("seam_inside_a_token", "a token straddles prompt and response, and apart the text changes")
         self.seams_split += 1

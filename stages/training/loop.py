@@ -105,7 +105,7 @@ class Trainer:
         scores: list[PairScores] = []
         tokens = 0
         batches = self.scorer.plan([(pair.chosen, pair.rejected) for pair in pairs])
-        step = StepLosses(pairs, batches, self.scorer, self._losses)
+        step = StepLosses(pairs, batches, self.scorer, self._losses, self._stop_if_asked)
         for batch in batches:
             self._stop_if_asked()
             batch_losses, policy = step.backward(batch)

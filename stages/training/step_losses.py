@@ -5,7 +5,7 @@ all pairs without gradients, for the slope of the step's loss by every sum of lo
 gradients that these slopes are the weights of. So the step is the whole step, whatever its batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,13 +28,19 @@ class StepLosses:
     """One step: its pairs, in the batches that they go through the model in."""
 
     def __init__(
-        self, pairs: Sequence[TokenPair], batches: Sequence[Batch], scorer: Scorer, losses: PairLosses
+        self,
+        pairs: Sequence[TokenPair],
+        batches: Sequence[Batch],
+        scorer: Scorer,
+        losses: PairLosses,
+        between: Callable[[], None],
     ) -> None:
+        """`between` is called before each batch that is looked at ahead: it may raise what stops the job."""
         self._pairs = pairs
         self._scorer = scorer
         self._losses = losses
         self._chosen_tokens = mean_chosen_tokens(pairs)
-        self._whole = self._look_ahead(batches) if losses.config.over_the_step else None
+        self._whole = self._look_ahead(batches, between) if losses.config.over_the_step else None
 
     def backward(self, batch: Batch) -> tuple[Tensor, PolicySums]:
         """Add the gradient of the batch's share of the step's mean loss; its pairs' losses (B,), detached, and sums."""
@@ -49,12 +55,13 @@ class StepLosses:
         torch.stack([(slope[at] * values).sum() for values, slope in sums]).sum().backward()  # type: ignore[no-untyped-call]
         return self._whole.losses[at], policy
 
-    def _look_ahead(self, batches: Sequence[Batch]) -> _WholeStep:
+    def _look_ahead(self, batches: Sequence[Batch], between: Callable[[], None]) -> _WholeStep:
+        parts = []
         with torch.no_grad():
-            parts = [
-                sums_of_batch([self._pairs[i] for i in batch.groups], batch, self._scorer, self._losses.config)
-                for batch in batches
-            ]
+            for batch in batches:
+                between()
+                members = [self._pairs[i] for i in batch.groups]
+                parts.append(sums_of_batch(members, batch, self._scorer, self._losses.config))
         order = torch.tensor(
             [index for batch in batches for index in batch.groups], device=parts[0].chosen.whole.device
         )

@@ -62,6 +62,23 @@ def test_the_tokenizer_is_loaded_while_other_processes_make_the_first_parts(fold
     assert loaded == [folder / "model"] and advanced[0] == 1
 
 
+@pytest.mark.parametrize("template", [True, False])
+def test_a_tokenizer_that_made_parts_is_saved_as_it_was_loaded(folder, tokenizer, template):
+    if not template:
+        tokenizer = load_tokenizer(folder / "model")
+        tokenizer.chat_template = None
+        (folder / "model" / "chat_template.jinja").unlink()
+        tokenizer.save_pretrained(folder / "model")
+    config = DataConfig(
+        train=str(write_jsonl(folder / "rows.jsonl", example_rows(50))), eval_fraction=0, max_length=128
+    )
+    maker = PartMaker(TokenizerRecipe(folder / "model", (2, 0), 128), [folder / "parts"], 1, file_digest)
+    prepare(config, maker, {"max_length": 128}, lambda _: None)
+    load_tokenizer(folder / "model").save_pretrained(folder / "loaded")
+    maker.tokenizer.tokenizer.save_pretrained(folder / "used")
+    assert contents(folder / "loaded") == contents(folder / "used")
+
+
 def template(folder, text):
     (folder / "model" / "chat_template.jinja").write_text(text)
 

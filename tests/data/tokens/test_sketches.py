@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from data.tokens.sketches import SKETCH_BYTES, SKETCH_VALUES, similarity, sketch, sketches
+from data.tokens.sketches import SKETCH_BYTES, SKETCH_VALUES, _sketches, similarity, sketch, sketches
 from tests.planted import reworded, words
 
 UNUSED = 0xFFFFFFFF
@@ -77,7 +77,7 @@ def test_of_any_response_all_hashes_are_looked_at_that_may_be_among_the_smallest
     rng = np.random.default_rng(1)
     lengths = [*range(40), *rng.integers(40, 3000, 160).tolist()]
     responses = [rng.integers(0, 2 ** (i % 17), n).astype(np.int32) for i, n in enumerate(lengths)]
-    assert sketches(responses) == sketches(responses, few=2 * max(lengths))
+    assert sketches(responses) == _sketches(responses, 2 * max(lengths))
 
 
 def test_what_is_repeated_counts_once():

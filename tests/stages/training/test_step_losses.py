@@ -32,6 +32,10 @@ CONFIGS = {
 }
 
 
+def nothing() -> None:
+    """Nobody asks to stop."""
+
+
 def make_pairs(n: int, margins: bool = False) -> list[TokenPair]:
     """Four responses a prompt make up two pairs; the first one of a prompt is in both."""
     responses = random_responses(2 * n, siblings=4)
@@ -91,7 +95,7 @@ def step(model, pairs, reference, config, pack_tokens, backend="auto"):
     """Losses in the order of the pairs, and the gradient, of one step."""
     scorer = Scorer(model, pack_tokens, backend)
     batches = scorer.plan([(pair.chosen, pair.rejected) for pair in pairs])
-    losses = StepLosses(pairs, batches, scorer, PairLosses(config, reference))
+    losses = StepLosses(pairs, batches, scorer, PairLosses(config, reference), nothing)
     found = {}
     for batch in batches:
         found |= zip(batch.groups, losses.backward(batch)[0].tolist(), strict=True)
@@ -127,6 +131,24 @@ def test_the_look_ahead_keeps_no_graph_and_leaves_no_gradient():
     pairs, model = make_pairs(6), build_model()
     scorer = Scorer(model, 200)
     batches = scorer.plan([(pair.chosen, pair.rejected) for pair in pairs])
-    losses = StepLosses(pairs, batches, scorer, PairLosses(ObjectiveConfig(objective="aot"), reference_of(pairs)))
+    losses = StepLosses(
+        pairs, batches, scorer, PairLosses(ObjectiveConfig(objective="aot"), reference_of(pairs)), nothing
+    )
     assert all(parameter.grad is None for parameter in model.parameters())
     assert losses._whole is not None and not losses._whole.losses.requires_grad
+
+
+def test_a_look_ahead_can_be_stopped_between_batches():
+    pairs, calls = make_pairs(10), []
+    scorer = Scorer(build_model(), 120)
+    batches = scorer.plan([(pair.chosen, pair.rejected) for pair in pairs])
+
+    def stop_at_the_second():
+        calls.append(None)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    losses = PairLosses(ObjectiveConfig(objective="aot"), reference_of(pairs))
+    with pytest.raises(KeyboardInterrupt):
+        StepLosses(pairs, batches, scorer, losses, stop_at_the_second)
+    assert len(calls) == 2 < len(batches)
