@@ -1,7 +1,6 @@
 """The scorer against plain arithmetic: one sequence at a time, the model's own logits, a log-softmax and a sum."""
 
 import logging
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from stages.objectives.preference import preference_loss
 from stages.scoring.bf16_products import fast_bf16_products
 from stages.scoring.head import logits_logps
 from stages.scoring.scorer import Scorer
+from stages.training.gradient_checkpointing import checkpoint_layers
 from tests.families import (
     PACKED,
     ROWS,
@@ -54,11 +54,6 @@ def long_responses() -> list[Response]:
             mask[-1] = True
             responses.append(make_response(prompt, rng.integers(0, 320, n), mask))
     return responses
-
-
-def checkpoint_activations(model, settings=None) -> None:
-    """Older versions of transformers know the other name alone."""
-    getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)(settings)
 
 
 def step_gradient(scorer: Scorer, pairs: list[tuple[Response, Response]]) -> torch.Tensor:
@@ -187,16 +182,16 @@ def test_a_response_has_the_same_bits_in_training_and_in_scoring(wide_model, dty
     model.train()
     trained = scorer.logps(responses)
     assert torch.equal(trained.detach(), scored)
-    checkpoint_activations(model)
+    checkpoint_layers(model)
     assert torch.equal(scorer.logps(responses).detach(), scored)
 
 
 def test_gradient_checkpointing_changes_no_bit_of_a_gradient(wide_model):
-    model = wide_model(torch.float32).train()
+    model = wide_model(torch.float32)
     scorer = Scorer(model, pack_tokens=4096)
     responses = long_responses()[:5]
     plain = gradients(model, scorer.logps(responses).sum())
-    checkpoint_activations(model)
+    checkpoint_layers(model)
     calls = []
     model.model.layers[0].self_attn.register_forward_hook(lambda *_: calls.append(1))
     assert torch.equal(gradients(model, scorer.logps(responses).sum()), plain)
@@ -349,22 +344,6 @@ def test_the_stack_names_what_made_the_scores(model):
     assert (scorer.attention, stack["backend"], stack["pack_tokens"]) == ("packs", "segments", "128")
     assert scorer.reproduces(stack | {"pack_tokens": "256"})
     assert not scorer.reproduces(stack | {"torch": "0.0"})
-
-
-def test_gradient_checkpointing_changes_no_bit_of_a_bf16_gradient():
-    """Its recomputation has to be given the products of the forward pass."""
-    model = build("llama").to(torch.bfloat16).train()
-    scorer, responses = Scorer(model, 256), random_responses(3)
-
-    def gradient():
-        model.zero_grad()
-        scorer.logps(responses).sum().backward()
-        return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-
-    plain = gradient()
-    contexts = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), fast_bf16_products(model.device))}
-    checkpoint_activations(model, contexts)
-    assert torch.equal(gradient(), plain)
 
 
 def test_a_model_has_one_scorer():
