@@ -5,7 +5,7 @@ import signal
 from contextlib import AbstractContextManager
 from types import FrameType
 
-from pipeline.console import progress_bar
+from pipeline.progress import progress_bar
 from stages.job import Bar
 
 INTERRUPTED_TWICE = 130

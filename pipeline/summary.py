@@ -3,6 +3,7 @@
 from typing import Any
 
 from pipeline.sweep.table import sweep_summary
+from pipeline.training_summary import training_table
 
 _METRIC_ROWS = (
     ("ranking accuracy of the reference", "ref_ranking_accuracy"),
@@ -47,7 +48,8 @@ def summary(document: dict[str, Any]) -> str:
         return f"{document['job']}: nothing to do{why}"
     rate = f", {document['tokens'] / document['seconds']:,.0f} tokens/s" if document["seconds"] else ""
     where = document["outputs"].get("policy") or document["outputs"].get("store", "")
-    return f"{document['job']}: {document['pairs']} pairs, {document['seconds']:.1f} s{rate}; {where}"
+    done = f"{document['job']}: {document['pairs']} pairs, {document['seconds']:.1f} s{rate}; {where}"
+    return done + training_table(document)
 
 
 def _status(document: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """What a stage gets from whoever runs it (progress, stopping) and what it gives back (its report)."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -12,6 +13,9 @@ class Bar(Protocol):
 
     def advance(self, pairs: float, tokens: int) -> None:
         """Count what has been done."""
+
+    def show(self, figures: Mapping[str, str]) -> None:
+        """Show figures beside the bar, by their names, in place of those before."""
 
     def note(self, text: str) -> None:
         """Show a few words beside the bar (a loss, say)."""

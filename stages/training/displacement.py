@@ -5,10 +5,10 @@ instead of either is nobody's choice.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from stages.objectives.config import ObjectiveConfig
-from stages.training.recent import STEPS, Recent
+from stages.training.recent import STEPS, Line, Recent
 
 NATS = 1.0
 """How far the mean of chosen has to fall. Log-ratios of pairs differ by some nats, so their mean over 20 steps of 16
@@ -31,14 +31,14 @@ class Displacement:
         self._recent = Recent()
         self._said = False
 
-    def replay(self, lines: Iterable[Mapping[str, float]]) -> None:
+    def replay(self, lines: Iterable[Line]) -> None:
         """Take in the lines of metrics.jsonl that were written before: what was named then is not named again."""
         for line in lines:
             self.observe(line)
 
-    def observe(self, metrics: Mapping[str, float]) -> str | None:
-        """The sentence that names it, after the first step at which it is there; metrics: a line of metrics.jsonl."""
-        self._recent.add(metrics)
+    def observe(self, line: Line) -> str | None:
+        """The sentence that names it, after the first step at which it is there."""
+        self._recent.add(line)
         chosen, margin = self._recent.mean("rewards/chosen"), self._recent.mean("rewards/margins")
         if self._said or self._wanted or not self._recent.full or chosen is None or margin is None:
             return None
@@ -47,7 +47,7 @@ class Displacement:
             return None
         self._said = True
         return (
-            f"Likelihood displacement: by step {metrics['step']:.0f} the chosen responses have become less likely than "
+            f"Likelihood displacement: by step {line['step']} the chosen responses have become less likely than "
             f"under the reference, by {fall:.1f} nats ({_times(fall)}; mean chosen reward {chosen:+.2f} over the last "
             f"{STEPS} steps), while margins grow ({margin:+.2f}): the rejected ones fall further. Where that is not "
             f"wanted, train.objective helps: {', or '.join(self._remedies)}; so does a larger train.beta. See "

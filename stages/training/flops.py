@@ -9,7 +9,7 @@ optimiser, what gradient checkpointing computes again, the first look at a step 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from data.schema import Response
+from data.schema import TokenPair, unique_responses
 
 PEAK_FLOPS = {
     "A100": 312e12,
@@ -34,7 +34,7 @@ _NOT_IN_KEYS = ("NVIDIA", "TESLA", "GEFORCE", "HBM", "SXM")
 
 
 class Work(NamedTuple):
-    """What a model computes of some responses; a prompt that several share is read once."""
+    """What a model has to compute of some pairs: each prompt once, and each response."""
 
     tokens: int
     context: int
@@ -43,8 +43,9 @@ class Work(NamedTuple):
     """Positions whose logits are needed."""
 
     @classmethod
-    def of(cls, responses: Sequence[Response]) -> "Work":
-        """Of distinct responses, as the batches of a scorer have them."""
+    def of(cls, pairs: Sequence[TokenPair]) -> "Work":
+        """Of the pairs of a step."""
+        responses = unique_responses(pairs)
         prompts = {response.prompt_ids.tobytes(): len(response.prompt_ids) for response in responses}.values()
         own = [len(response.ids) for response in responses]
         return cls(
@@ -77,18 +78,33 @@ class ModelCost(NamedTuple):
         return body + head + 12 * self.attention * work.context
 
 
+class Utilisation:
+    """Of a model on `devices` devices of one name."""
+
+    def __init__(self, model: Any, device: str, dtype: str, devices: int) -> None:
+        peak = peak_flops(device, dtype)
+        self._cost = None if peak is None else model_cost(model)
+        self._peak = (peak or 0.0) * devices
+
+    def of(self, pairs: Sequence[TokenPair], seconds: float) -> dict[str, float]:
+        """`mfu` of a step over these pairs, between 0 and 1; empty where it is not known."""
+        return {} if self._cost is None else {"mfu": self._cost.flops(Work.of(pairs)) / (seconds * self._peak)}
+
+
 def model_cost(model: Any) -> ModelCost | None:
-    """Of a transformers model; None for a mixture of experts, where a token goes through some of the parameters only.
+    """Of a transformers model; None where parameters do not tell: quantised ones, mixtures of experts, no attention.
 
     Where the configuration lists kinds of layers, attention is counted of those with full attention.
     """
     config = model.config.get_text_config()
-    if any("expert" in name for name in vars(config)):
+    if any("expert" in name for name in vars(config)) or not hasattr(config, "num_attention_heads"):
         return None
     decoder, output = model.get_decoder(), model.get_output_embeddings()
     head = list(output.parameters()) if output is not None else []
     looked_up = {id(table) for table in _embeddings(decoder)} | {id(matrix) for matrix in head}
     body = [p for p in decoder.parameters() if p.dim() >= 2 and id(p) not in looked_up]
+    if not all(p.is_floating_point() for p in body):
+        return None
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
     head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return ModelCost(

@@ -4,6 +4,7 @@ They are sent figures and the section `train`, never texts. One that fails is gi
 """
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -86,8 +87,9 @@ class _Together:
         self._try(name, keep)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
+        finite = {name: value for name, value in metrics.items() if name != "step" and math.isfinite(value)}
         for name, tracker in list(self._trackers.items()):
-            self._try(name, partial(tracker.log, metrics, step))
+            self._try(name, partial(tracker.log, finite, step))
 
     def finish(self) -> None:
         for name, tracker in list(self._trackers.items()):
@@ -117,7 +119,7 @@ class _Run:
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         if step >= self._first:
-            self._package.log(dict(metrics), step=step)
+            self._package.log(metrics, step=step)
 
     def finish(self) -> None:
         self._package.finish()
