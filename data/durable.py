@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 from data.errors import EnvironmentProblem
@@ -29,11 +29,18 @@ _ENVIRONMENT_ERRNOS = {
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content`, atomically and durably."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `path` once it is whole and durable; never if the block raises."""
     with writing_to(path.parent):
         temporary = temporary_beside(path)
         try:
             with temporary.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
