@@ -2,6 +2,7 @@
 
 import io
 import re
+import time
 
 import pytest
 
@@ -94,6 +95,9 @@ def test_on_a_terminal_the_figures_are_a_table_below_the_bar(monkeypatch):
         bar.show({"loss": "0.6931", "accuracy": "0.50", "tokens/s": "12,345", "memory": "61.2 GB"})
         with progress_bar("dev pairs", 20, 0, quiet=False) as inner:
             inner.advance(20, 1000)
+            time.sleep(0.3)  # three refreshes
+            outer, names, values, below = screen.content()
+            assert "training" in outer and "loss" in names and "0.6931" in values and "dev pairs" in below
         bar.show({"loss": "0.4100", "accuracy": "0.81", "tokens/s": "12,345", "memory": "61.2 GB"})
     first, names, values = screen.content()
     assert "training" in first and "200/200 pairs" in first and "(40 stored before)" in first
