@@ -18,7 +18,7 @@ from stages.agreement import require_agreement, spread
 from stages.drift import SAMPLE, compare
 from stages.import_rows import ImportedPair, imported_table, read_imported
 from stages.job import JobReport
-from stages.model_files import unreachable
+from stages.model_files import tokenizer_folder, unreachable
 from stages.reference import BoundReference
 from stages.reference_rows import reference_logps
 from stages.trl_export import trl_table
@@ -67,7 +67,7 @@ def run_import(inputs: Inputs, file: Path, name: str, accept_drift: bool = False
         raise unreachable("reference.model", bound.model)
     identity = bound.identity | {"engine": f"import:{name}"}
     store = ReferenceStore(storage, document_key(identity))
-    tokenizer, tokenization = load_tokenizer(bound.folder), inputs.tokenization(bound.folder)
+    tokenizer, tokenization = load_tokenizer(tokenizer_folder(bound.folder)), inputs.tokenization(bound.folder)
     max_length = inputs.config.data.max_length
     pair_tokenizer = PairTokenizer(tokenizer, end_ids(tokenizer, tokenization["generation_eos"]), max_length)
     source = Source(path=str(file))

@@ -24,7 +24,14 @@ from data.tokens.token_pairs import TokenPairs
 from pipeline.config import PipelineConfig
 from pipeline.workspace import Workspace
 from stages.job import Control
-from stages.model_files import locate, model_identity, tokenizer_digests, unreachable
+from stages.model_files import (
+    locate,
+    model_identity,
+    tokenizer_digests,
+    tokenizer_folder,
+    unreachable,
+    weights_folder,
+)
 from stages.reference import BoundReference, bind
 from stages.run_folder import RunFolder, find_run, run_document
 from stages.scoring.config import Numerics
@@ -59,7 +66,8 @@ class Inputs:
         """What all jobs compute with, given how the reference is stored."""
         scoring = self.config.scoring
         attention = bound.attention if bound.settled and bound.own else None
-        return Numerics(self.config.reference.dtype, scoring.backend, scoring.pack_tokens, attention)
+        reference = self.config.reference
+        return Numerics(reference.dtype, scoring.backend, scoring.pack_tokens, attention, reference.quantization)
 
     def store(self, bound: BoundReference) -> ReferenceStore:
         """Its rows."""
@@ -103,7 +111,7 @@ class Inputs:
         self, model_folder: Path | None, tokenization: dict[str, Any], folders: list[Path]
     ) -> tuple[PreparedPairs, Any]:
         """The pairs, made into the last of the folders as far as they are in none; and the tokenizer."""
-        data, place = self.config.data, model_folder or self.workspace.pairs.tokenizer
+        data, place = self.config.data, tokenizer_folder(model_folder or self.workspace.pairs.tokenizer)
         eos = tokenization["generation_eos"]
         recipe = TokenizerRecipe(place, tuple(eos) if isinstance(eos, list) else eos, data.max_length)
         maker = PartMaker(recipe, folders, data.workers, self.workspace.digests.digest)
@@ -142,9 +150,8 @@ class Inputs:
 
     def model_id(self, folder: Path, bound: BoundReference) -> str:
         """Identity of a model under the reference's numerics: the reference's, if it is the reference."""
-        return document_key(
-            model_identity(folder, self.config.reference.dtype, bound.attention, self.workspace.digests)
-        )
+        dtype, quantization = self.config.reference.dtype, self.config.reference.quantization
+        return document_key(model_identity(folder, dtype, bound.attention, self.workspace.digests, quantization))
 
     def run(self, bound: BoundReference, pairs: TokenPairs, start_id: str | None) -> tuple[RunFolder, dict[str, Any]]:
         """The run that this configuration stands for, and what makes it that run."""
@@ -175,6 +182,6 @@ class Inputs:
 
 
 def _generation_eos(model_folder: Path) -> int | list[int] | None:
-    path = model_folder / "generation_config.json"
+    path = weights_folder(model_folder) / "generation_config.json"
     eos = json.loads(path.read_bytes()).get("eos_token_id") if path.is_file() else None
     return eos if isinstance(eos, int | list) else None

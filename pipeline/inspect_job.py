@@ -14,6 +14,7 @@ from data.tokens.token_pairs import TokenPairs
 from data.tokens.tokenization import load_tokenizer
 from pipeline.inputs import Inputs
 from stages.job import JobReport
+from stages.model_files import tokenizer_folder
 
 
 def run_inspect(
@@ -29,7 +30,7 @@ def run_inspect(
         found = [vars(rejection) for rejection in prepared.rejections if rejection.reason == reason]
         report.details = {"found": len(found), "rejected": found[:limit], "shown": []}
         return report
-    tokenizer = load_tokenizer(bound.folder or inputs.workspace.pairs.tokenizer)
+    tokenizer = load_tokenizer(tokenizer_folder(bound.folder or inputs.workspace.pairs.tokenizer))
     matching = {split: _matching(pairs, key or "", longer_than or 0) for split, pairs in prepared.splits.items()}
     all_of_them = ((split, pair) for split, pairs in matching.items() for pair in pairs)
     shown = [_shown(split, pair, tokenizer) for split, pair in islice(all_of_them, limit)]

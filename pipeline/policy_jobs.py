@@ -18,6 +18,7 @@ from stages.reference import BoundReference
 from stages.reference_rows import ReferenceLogps, reference_logps, values_digest
 from stages.run_folder import RunFolder
 from stages.train import StartPolicy, finished, plan_train, train
+from stages.training.lora import check_start
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ def train_policy(inputs: Inputs, bound: BoundReference, pairs: TokenPairs) -> tu
     """The run that the configuration stands for, trained now or before."""
     config, workspace = inputs.config, inputs.workspace
     start_id, start_folder = inputs.start_policy(bound, download=True)
+    if start_folder is not None:
+        check_start(start_folder, config.train.lora, config.reference.quantization)
     run, document = inputs.run(bound, pairs, start_id)
     if inputs.dry_run:
         return run, plan_train(pairs, run, config.train, start_folder)
@@ -47,7 +50,8 @@ def train_policy(inputs: Inputs, bound: BoundReference, pairs: TokenPairs) -> tu
         logger.warning("%s", sentence)
     parts = run.pinned_parts() or (inputs.store(bound).part_names() if config.train.reads_reference else [])
     reference = stored_logps(inputs, bound, pairs, parts)
-    start = StartPolicy(start_folder, is_reference=start_id == bound.reference_id)
+    named = (bound.model, bound.config.revision) if config.train.model is None else (config.train.model, None)
+    start = StartPolicy(start_folder, start_id == bound.reference_id, named)
     with run.only_writer():
         if run.is_trained and run.holds(document):  # by another process, since it was asked above
             return run, finished(pairs, run)

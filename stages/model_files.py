@@ -10,7 +10,8 @@ from typing import Any
 
 from data.errors import ConfigError, one_line
 from data.identity import DigestMemo
-from stages.scoring.config import Attention
+from stages.adapter_files import CONFIG, adapter_identity, base_of, check_adapter, is_adapter
+from stages.scoring.config import Attention, Quantization
 
 SCORING_VERSION = 3  # raised by hand when scoring code changes results
 ENGINE = "pipeline"
@@ -27,9 +28,50 @@ _WEIGHT_FILES = ["*.safetensors"]
 def locate(model: str, revision: str | None, *, download: bool, weights: bool = True) -> Path | None:
     """The local folder of a model, or None where it is out of reach; without `weights` all but these is fetched.
 
+    The folder may hold an adapter; its base is located, too.
+
     Raises:
-        ConfigError: the folder holds no usable model, or the download failed.
+        ConfigError: the folder holds no usable model, its base is out of reach, or the download failed.
     """
+    folder = _find(model, revision, download=download, weights=weights)
+    if folder is not None and is_adapter(folder):
+        check_adapter(folder, weights=weights)
+        _find_base(folder, download=download, weights=weights)
+    return folder
+
+
+def weights_folder(folder: Path) -> Path:
+    """Where the whole model lies whose folder this is: there, or for an adapter where its base does.
+
+    Raises:
+        ConfigError: the base is out of reach.
+    """
+    return _find_base(folder, download=False, weights=True) if is_adapter(folder) else folder
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """Where the tokenizer of the model in `folder` lies: there, or for an adapter without one beside its base."""
+    return folder if (folder / "tokenizer_config.json").is_file() else weights_folder(folder)
+
+
+def _find_base(adapter: Path, *, download: bool, weights: bool) -> Path:
+    model, revision = base_of(adapter)
+    base = _find(model, revision, download=download, weights=weights)
+    if base is None:
+        raise ConfigError(
+            f"{adapter} holds an adapter, and the model that it changes is out of reach: {adapter / CONFIG} calls it "
+            f"{model}, which is neither a folder on this machine nor a model that the Hub (or its local cache, "
+            "offline) has. Make it reachable, or correct base_model_name_or_path there."
+        )
+    if is_adapter(base):
+        raise ConfigError(
+            f"{adapter} holds an adapter to {base}, which is an adapter itself. Merge that one into its base with peft "
+            f"(`merge_and_unload`), save the result, and name it under base_model_name_or_path in {adapter / CONFIG}."
+        )
+    return base
+
+
+def _find(model: str, revision: str | None, *, download: bool, weights: bool) -> Path | None:
     folder = Path(model)
     if folder.is_dir():
         _check_folder(folder)
@@ -59,24 +101,31 @@ def unreachable(key: str, model: str) -> ConfigError:
     )
 
 
-def model_identity(folder: Path, dtype: str, attention: Attention, memo: DigestMemo) -> dict[str, Any]:
-    """The full preimage of the id of the model in `folder`, computing in `dtype`."""
-    weights = sorted(memo.digest(path) for path in folder.glob("*.safetensors"))
+def model_identity(
+    folder: Path, dtype: str, attention: Attention, memo: DigestMemo, quantization: Quantization | None = None
+) -> dict[str, Any]:
+    """The full preimage of the id of the model in `folder`, computing in `dtype`.
+
+    Raises:
+        ConfigError: it is an adapter whose base is out of reach.
+    """
+    whole = weights_folder(folder)
     return {
         "engine": ENGINE,
         "scoring_version": SCORING_VERSION,
         "attention": attention,
         "compute_dtype": dtype,
         "head_dtype": "float32",
-        "weights": weights,
-        "config": _relevant(json.loads((folder / "config.json").read_bytes())),
-        "adapter": None,
-        "quantization": None,
+        "weights": sorted(memo.digest(path) for path in whole.glob("*.safetensors")),
+        "config": _relevant(json.loads((whole / "config.json").read_bytes())),
+        "adapter": adapter_identity(folder, memo) if is_adapter(folder) else None,
+        "quantization": quantization,
     }
 
 
 def tokenizer_digests(folder: Path, memo: DigestMemo) -> dict[str, str]:
-    """Digests of the files that decide how text becomes tokens."""
+    """Digests of the files that decide how text becomes tokens, of the model in `folder`."""
+    folder = tokenizer_folder(folder)
     files = {path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()}
     return {str(path.relative_to(folder)): memo.digest(path) for path in sorted(files)}
 
@@ -93,6 +142,8 @@ def _relevant(config: Any) -> Any:
 
 
 def _check_folder(folder: Path) -> None:
+    if is_adapter(folder):
+        return
     if not (folder / "config.json").is_file():
         raise ConfigError(
             f"{folder} is a folder but holds no config.json, so it is no Hugging Face model. Name the folder that "

@@ -16,7 +16,7 @@ from data.settings import Settings
 from data.store.references import find_reference, stored_reference
 from data.store.storage import Storage
 from stages.model_files import locate, model_identity, unreachable
-from stages.scoring.config import Attention, Backend
+from stages.scoring.config import Attention, Backend, Quantization
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +25,19 @@ class ReferenceConfig(Settings):
     """Section `reference`: the frozen model that the policy is held to."""
 
     model: str
-    """Hub id or folder of a causal language model (safetensors)."""
+    """Hub id or folder of a causal language model (safetensors), or of a LoRA adapter to one, as peft writes it."""
     revision: str | None = None
     """Hub revision (branch, tag or commit); none: the default branch. Folders have none."""
     id: str | None = Field(default=None, coerce_numbers_to_str=True)
     """Name or id of a reference in the store whose rows are to be used, whatever `model` is; for imported rows."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Compute dtype of reference *and* policy in all three jobs; fp32 where exactness matters more than speed."""
+    quantization: Quantization | None = None
+    """Linear layers of reference *and* policy in 4 bits (`nf4`) or 8 (`int8`), for train.lora; none: as they are."""
+
+    def section(self) -> dict[str, Any]:
+        """What a lock is written for; without what is off and older locks do not know."""
+        return self.model_dump(mode="json", exclude=None if self.quantization else {"quantization"})
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,8 @@ class BoundReference:
         if self.stored_name is not None:
             return self.stored_name
         rows = "" if self.attention == "packs" else f"-{self.attention}"
-        return f"{Path(self.model).name}-{self.config.dtype}{rows}"
+        bits = f"-{self.config.quantization}" if self.config.quantization else ""
+        return f"{Path(self.model).name}-{self.config.dtype}{bits}{rows}"
 
     @property
     def source(self) -> dict[str, Any]:
@@ -101,7 +108,7 @@ def bind(
     if config.id is not None:
         return _bound_by_id(config, config.id, store, memo, download=download)
     locked = _read_lock(lock)
-    section = config.model_dump(mode="json")
+    section = config.section()
     folder = locate(config.model, config.revision, download=download)
     if folder is not None:
         bound = _bound_by_files(config, backend, store, locked, folder, memo)
@@ -121,7 +128,7 @@ def _bound_by_id(
     found = find_reference(store, wanted)
     folder = locate(config.model, config.revision, download=download)
     bound = BoundReference(config, found.reference_id, found.identity, folder, stored_name=found.name)
-    own = folder is not None and bound.identity == model_identity(folder, config.dtype, bound.attention, memo)
+    own = folder is not None and bound.identity == _identity(config, folder, bound.attention, memo)
     return replace(bound, own=own)
 
 
@@ -133,7 +140,7 @@ def _bound_by_files(
     folder: Path,
     memo: DigestMemo,
 ) -> BoundReference:
-    packs = model_identity(folder, config.dtype, "packs", memo)
+    packs = _identity(config, folder, "packs", memo)
     unsettled = BoundReference(config, document_key(packs), packs, folder, settled=False)
     if backend != "auto":
         return unsettled.settle("rows" if backend == "rows" else "packs")
@@ -144,10 +151,14 @@ def _bound_by_files(
     return stored[0] if stored else unsettled
 
 
+def _identity(config: ReferenceConfig, folder: Path, attention: Attention, memo: DigestMemo) -> dict[str, Any]:
+    return model_identity(folder, config.dtype, attention, memo, config.quantization)
+
+
 def write_lock(lock: Path, config: ReferenceConfig, bound: BoundReference) -> None:
     """Record which reference this configuration stands for."""
     document = {
-        "section": config.model_dump(mode="json"),
+        "section": config.section(),
         "reference_id": bound.reference_id,
         "identity": bound.identity,
     }

@@ -24,6 +24,7 @@ from data.field_diff import field_diff
 from data.identity import document_key, set_key
 from data.locks import only_process
 from data.tokens.token_pairs import TokenPairs
+from stages.adapter_files import CONFIG, is_adapter
 from stages.training.config import TrainConfig
 
 
@@ -60,12 +61,16 @@ class RunFolder:
     @property
     def is_trained(self) -> bool:
         """Whether training has finished."""
-        return (self.policy / "config.json").is_file()
+        return self._policy_config.is_file()
 
     @property
     def trained_at(self) -> int:
         """When training finished, in nanoseconds."""
-        return (self.policy / "config.json").stat().st_mtime_ns
+        return self._policy_config.stat().st_mtime_ns
+
+    @property
+    def _policy_config(self) -> Path:
+        return self.policy / (CONFIG if is_adapter(self.policy) else "config.json")
 
     @property
     def identity(self) -> str:

@@ -32,6 +32,8 @@ class StartPolicy:
 
     folder: Path
     is_reference: bool
+    name: tuple[str, str | None]
+    """Hub id or folder as it is configured, and the revision: what the run's adapter is an adapter to."""
 
 
 def plan_train(pairs: TokenPairs, run: RunFolder, config: TrainConfig, start: Path | None) -> JobReport:
@@ -77,11 +79,11 @@ def train(
 
     `reference` is None where the objective reads none.
     """
-    from stages.scoring.scorer import load_scorer
     from stages.training.loop import Trainer
+    from stages.training.policy import load_policy, save_policy
     from stages.training.step_zero import check_step_zero
 
-    scorer = load_scorer(start.folder, numerics, both_sides(pairs))
+    scorer = load_policy(start.folder, numerics, both_sides(pairs), config)
     trainer = Trainer(pairs, reference, scorer, config, run.path, run.identity, control)
     trainer.resume()
     if trainer.progress.step == 0:
@@ -95,7 +97,7 @@ def train(
     trainer.run()
 
     def save(folder: Path) -> None:
-        scorer.model.save_pretrained(folder)
+        save_policy(scorer.model, folder, start.folder, start.name)
         tokenizer.copy_tokenizer(folder)
 
     write_folder(run.policy, save)

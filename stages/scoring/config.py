@@ -12,6 +12,8 @@ Backend = Literal["auto", "segments", "varlen", "flex", "rows"]
 Attention = Literal["packs", "rows"]
 """What of the back-end belongs to a reference's identity."""
 
+Quantization = Literal["nf4", "int8"]
+
 
 class ScoringConfig(Settings):
     """Section `scoring`: how sequences are put through a model."""
@@ -33,6 +35,7 @@ class Numerics:
     backend: Backend
     pack_tokens: int
     attention: Attention | None = None
+    quantization: Quantization | None = None
 
 
 def same_stack(one: Mapping[str, str], other: Mapping[str, str]) -> bool:

@@ -13,7 +13,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from data.errors import ConfigError, DataError, EnvironmentProblem, one_line
 from data.schema import Response
+from stages.adapter_files import is_adapter
+from stages.model_files import weights_folder
+from stages.scoring.adapter import load_adapter
 from stages.scoring.allocator import keep_freed_memory
+from stages.scoring.config import Quantization
+from stages.scoring.quantization import keep_differentiable, quantization_config
 
 logger = logging.getLogger(__name__)
 
@@ -35,22 +40,38 @@ def device_name() -> str:
     return f"cpu {torch.backends.cpu.get_cpu_capability()}"
 
 
-def load_model(folder: Path, dtype: str) -> PreTrainedModel:
+def load_model(folder: Path, dtype: str, quantization: Quantization | None = None) -> PreTrainedModel:
     """The model in `folder`, in `dtype`, on this process's device, in eval mode.
 
     Eval mode is for good, in training too: dropout off is what makes training and scoring the same function.
+    All of it requires gradients, but of an adapter on its base the adapter alone, of a quantised model no linear layer.
 
     Raises:
         ConfigError: the weights do not fit the configuration. EnvironmentProblem: no memory for them.
     """
     keep_freed_memory()
+    model = _load_whole(weights_folder(folder), dtype, quantization)
+    if is_adapter(folder):
+        load_adapter(model, folder)
+    _no_padding_token(model)
+    model.eval()  # type: ignore[no-untyped-call]
+    model.config.use_cache = False
+    return model
+
+
+def _load_whole(folder: Path, dtype: str, quantization: Quantization | None) -> PreTrainedModel:
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+    if quantization is not None:
+        options["quantization_config"] = quantization_config(quantization, options["dtype"])
+        options["device_map"] = {"": device()}  # quantised as it is loaded, and not to be moved
     # from_pretrained(dtype=...), never .to(dtype): the latter also casts rotary frequencies.
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder, **options, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
         model: PreTrainedModel = loaded[0]
-        model.to(device())  # type: ignore[arg-type]  # transformers annotates this method for tensors
+        if quantization is None:
+            model.to(device())  # type: ignore[arg-type]  # transformers annotates this method for tensors
     except torch.OutOfMemoryError as error:
         raise EnvironmentProblem(
             f"The model {folder} does not fit into the memory of {device_name()} in {dtype}. Use reference.dtype: "
@@ -62,9 +83,7 @@ def load_model(folder: Path, dtype: str) -> PreTrainedModel:
             "safetensors weights is needed, of an architecture that the installed transformers knows."
         ) from error
     _check_complete(folder, loaded[1])
-    _no_padding_token(model)
-    model.eval()  # type: ignore[no-untyped-call]
-    model.config.use_cache = False
+    keep_differentiable(model)
     return model
 
 

@@ -50,7 +50,11 @@ def load_scorer(folder: Path, numerics: Numerics, responses: Iterable[Response])
         ConfigError, EnvironmentProblem: the model cannot be loaded, or not be scored so.
         DataError: a token is beyond its vocabulary.
     """
-    model = load_model(folder, numerics.dtype)
+    return scorer_of(load_model(folder, numerics.dtype, numerics.quantization), numerics, responses)
+
+
+def scorer_of(model: PreTrainedModel, numerics: Numerics, responses: Iterable[Response]) -> "Scorer":
+    """The same for a loaded model."""
     check_vocabulary(model, responses)
     return Scorer(model, numerics.pack_tokens, numerics.backend, numerics.attention)
 

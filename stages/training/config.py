@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from stages.objectives.config import ObjectiveConfig
+from stages.training.lora import LoraSettings
 from stages.training.schedule import ScheduleName
 
 
@@ -13,6 +14,8 @@ class TrainConfig(ObjectiveConfig):
 
     model: str | None = None
     """Hub id or folder that the policy starts from; none: the reference."""
+    lora: LoraSettings | None = None
+    """Train an adapter instead of the model's own weights (docs/adapters.md); none: train all of it."""
     learning_rate: float = Field(default=1e-6, gt=0.0)
     """Peak learning rate of AdamW."""
     lr_scheduler_type: ScheduleName = "linear"
@@ -30,8 +33,11 @@ class TrainConfig(ObjectiveConfig):
     checkpoint_every: int = Field(default=200, ge=1)
     """Optimiser steps between checkpoints (12 bytes a parameter each; only the newest is kept)."""
     seed: int = Field(default=0, ge=0)
-    """Decides the order of pairs."""
+    """Decides the order of pairs, and the first values of an adapter."""
 
     def identity(self) -> dict[str, Any]:
         """The fields that decide what comes out: another value is another run."""
-        return self.model_dump(mode="json", exclude={"checkpoint_every", "model"})
+        fields = self.model_dump(mode="json", exclude={"checkpoint_every", "model"})
+        if fields["lora"] is None:
+            del fields["lora"]  # as before there was a choice: older runs keep their names
+        return fields
