@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from data.identity import document_key
 from data.pairs.pair_parts import named_digest
 from data.pairs.part_maker import PartMaker, TokenizerRecipe
 from data.pairs.preparation import PREPARATION_VERSION, PreparedPairs, prepare
+from data.pairs.splits import Split
 from data.pairs.usable import check_usable
 from data.sources.source import Source, source_digest
 from data.store.reference_store import ReferenceStore
@@ -153,9 +155,11 @@ class Inputs:
         dtype, quantization = self.config.reference.dtype, self.config.reference.quantization
         return document_key(model_identity(folder, dtype, bound.attention, self.workspace.digests, quantization))
 
-    def run(self, bound: BoundReference, pairs: TokenPairs, start_id: str | None) -> tuple[RunFolder, dict[str, Any]]:
+    def run(
+        self, bound: BoundReference, splits: Mapping[Split, TokenPairs], start_id: str | None
+    ) -> tuple[RunFolder, dict[str, Any]]:
         """The run that this configuration stands for, and what makes it that run."""
-        document = run_document(self.config.train, pairs, bound.reference_id, start_id)
+        document = run_document(self.config.train, splits, bound.reference_id, start_id)
         return find_run(self.workspace.runs, self.config.run, document), document
 
     def _origin(self, tokenization: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Jobs two and three: a policy is trained, and evaluated. `pipeline sweep` does the same to many."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from data.errors import ConfigError, GateError, StoreError
@@ -9,13 +10,14 @@ from data.field_diff import field_diff
 from data.pairs.preparation import PreparedPairs
 from data.tokens.token_pairs import TokenPairs
 from pipeline.inputs import Inputs
+from pipeline.workers import shard_of
 from stages.costs import seconds_spared
 from stages.evaluate import Evaluation, evaluate, plan_evaluate
 from stages.job import JobReport
 from stages.model_files import unreachable
 from stages.objectives.config import unusual_betas
 from stages.reference import BoundReference
-from stages.reference_rows import ReferenceLogps, reference_logps, values_digest
+from stages.reference_rows import ReferenceLogps, SplitPairs, reference_logps, values_digest
 from stages.run_folder import RunFolder
 from stages.train import StartPolicy, finished, plan_train, train
 from stages.training.lora import check_start
@@ -27,19 +29,19 @@ def run_train(inputs: Inputs) -> JobReport:
     """Job two."""
     workspace = inputs.workspace
     bound = inputs.bind(hold_to_lock=True)
-    run, report = train_policy(inputs, bound, inputs.pairs(bound.folder).splits["train"])
-    if not inputs.dry_run:
+    run, report = train_policy(inputs, bound, inputs.pairs(bound.folder))
+    if not inputs.dry_run and shard_of(None).index == 0:
         workspace.link(workspace.latest, run)
     return report
 
 
-def train_policy(inputs: Inputs, bound: BoundReference, pairs: TokenPairs) -> tuple[RunFolder, JobReport]:
+def train_policy(inputs: Inputs, bound: BoundReference, prepared: PreparedPairs) -> tuple[RunFolder, JobReport]:
     """The run that the configuration stands for, trained now or before."""
-    config, workspace = inputs.config, inputs.workspace
+    config, pairs = inputs.config, prepared.splits["train"]
     start_id, start_folder = inputs.start_policy(bound, download=True)
     if start_folder is not None:
         check_start(start_folder, config.train.lora, config.reference.quantization)
-    run, document = inputs.run(bound, pairs, start_id)
+    run, document = inputs.run(bound, prepared.splits, start_id)
     if inputs.dry_run:
         return run, plan_train(pairs, run, config.train, start_folder)
     if run.is_trained and run.holds(document):
@@ -48,23 +50,54 @@ def train_policy(inputs: Inputs, bound: BoundReference, pairs: TokenPairs) -> tu
         raise unreachable("train.model" if config.train.model else "reference.model", config.train.model or bound.model)
     for sentence in unusual_betas(config.train):
         logger.warning("%s", sentence)
-    parts = run.pinned_parts() or (inputs.store(bound).part_names() if config.train.reads_reference else [])
-    reference = stored_logps(inputs, bound, pairs, parts)
     named = (bound.model, bound.config.revision) if config.train.model is None else (config.train.model, None)
     start = StartPolicy(start_folder, start_id == bound.reference_id, named)
-    with run.only_writer():
-        if run.is_trained and run.holds(document):  # by another process, since it was asked above
+    parts = run.pinned_parts() or (inputs.store(bound).part_names() if config.train.reads_reference else [])
+    split = SplitPairs(pairs, stored_logps(inputs, bound, pairs, parts))
+    dev = _dev_pairs(inputs, bound, prepared)
+    with _claimed(inputs, run, document, parts, split) as is_ours:
+        if not is_ours:
             return run, finished(pairs, run)
-        run.claim(document)
-        inputs.write_config(run.path)
-        if reference is not None:
-            run.pin(parts, values_digest(reference))
-        report = train(
-            pairs, reference, start, run, config.train, inputs.numerics(bound), workspace.pairs, inputs.control
-        )
-        if reference is not None:
+        numerics = inputs.numerics(bound)
+        report = train(split, dev, start, run, config.train, numerics, inputs.workspace.pairs, inputs.control)
+        if split.reference is not None:
             report.details |= seconds_spared(inputs.store(bound), len(pairs), config.train.epochs)
     return run, report
+
+
+@contextmanager
+def _claimed(
+    inputs: Inputs, run: RunFolder, document: dict[str, Any], parts: Sequence[str], split: SplitPairs
+) -> Iterator[bool]:
+    """Hold the run's folder and write down what is begun in it; False where another process has finished it meanwhile.
+
+    Of several processes that train together the first one does so, before the others go on.
+    """
+    if shard_of(None).index > 0:
+        yield True
+        return
+    with run.only_writer():
+        if run.is_trained and run.holds(document):
+            yield False
+            return
+        run.claim(document)
+        inputs.write_config(run.path)
+        if split.reference is not None:
+            run.pin(parts, values_digest(split.reference))
+        yield True
+
+
+def _dev_pairs(inputs: Inputs, bound: BoundReference, prepared: PreparedPairs) -> SplitPairs | None:
+    """What training looks at every `train.eval_every` steps."""
+    if inputs.config.train.eval_every == 0:
+        return None
+    pairs = prepared.splits["dev"]
+    if not pairs:
+        raise ConfigError(
+            "train.eval_every asks for evaluations on dev pairs, and there are none. Set data.dev_fraction above 0 "
+            "(0.05, say), or take train.eval_every out of the configuration."
+        )
+    return SplitPairs(pairs, stored_logps(inputs, bound, pairs))
 
 
 def stored_logps(
@@ -90,7 +123,7 @@ def run_eval(inputs: Inputs) -> JobReport:
             "source under data.eval, and run the three jobs again."
         )
     start_id, _ = inputs.start_policy(bound, download=False)
-    run, document = inputs.run(bound, prepared.splits["train"], start_id)
+    run, document = inputs.run(bound, prepared.splits, start_id)
     _check_trained(inputs, run, document)
     reference = stored_logps(inputs, bound, pairs)
     evaluation = evaluation_of(inputs, bound, run, prepared, reference)

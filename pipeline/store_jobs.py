@@ -25,8 +25,7 @@ def run_status(inputs: Inputs) -> JobReport:
     bound = inputs.bind()
     prepared = inputs.pairs(bound.folder)
     document = store_status(prepared.all, inputs.store(bound), bound, inputs.token_origin(bound))
-    train = prepared.splits["train"]
-    run, _ = inputs.run(bound, train, inputs.start_policy(bound, download=False)[0])
+    run, _ = inputs.run(bound, prepared.splits, inputs.start_policy(bound, download=False)[0])
     if document["reference"]["pairs_missing"] and inputs.config.train.reads_reference:
         document["next"] = "pipeline precompute-ref"
     else:

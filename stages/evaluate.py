@@ -8,7 +8,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -28,9 +28,6 @@ from stages.reference_rows import ReferenceLogps
 from stages.run_folder import RunFolder, visits_key
 from stages.scoring.config import Numerics
 from stages.training.config import TrainConfig
-
-if TYPE_CHECKING:
-    from stages.policy_sums import ResponseScore
 
 logger = logging.getLogger(__name__)
 
@@ -144,46 +141,30 @@ def _report(evaluation: Evaluation) -> JobReport:
 
 
 def _score(evaluation: Evaluation, numerics: Numerics, control: Control, report: JobReport) -> list[PairRecord]:
-    import torch
-
-    from stages.policy_sums import ResponseScore, kept_scores
-    from stages.scoring.scorer import load_scorer
+    from stages.response_scores import score_pairs
+    from stages.scoring.scorer import Batch, load_scorer
 
     pairs, responses = evaluation.pairs, unique_responses(evaluation.pairs)
     scorer = load_scorer(evaluation.run.policy, numerics, responses)
     started = time.perf_counter()
-    kept: dict[str, ResponseScore] = {}
-    with torch.inference_mode(), control.bar("evaluating", len(pairs)) as bar:
-        for batch in scorer.plan([[response] for response in responses]):
+    with control.bar("evaluating", len(pairs)) as bar:
+
+        def scored(batch: Batch) -> None:
+            bar.advance(len(pairs) * len(batch.responses) / len(responses), batch.n_tokens)
+            report.tokens += batch.n_tokens
             if control.stop_requested():
                 raise Interrupted(
                     "Stopped by a signal before the evaluation was complete; nothing of it was written. Run the same "
                     "command again."
                 )
-            kept |= kept_scores(batch, scorer, evaluation.train)
-            bar.advance(len(pairs) * len(batch.responses) / len(responses), batch.n_tokens)
-            report.tokens += batch.n_tokens
+
+        records = score_pairs(pairs, evaluation.reference, scorer, evaluation.train, scored)
     report.seconds, report.responses_scored, report.pairs_scored = (
         time.perf_counter() - started,
         len(responses),
         len(pairs),
     )
-    return _records(evaluation, kept)
-
-
-def _records(evaluation: Evaluation, kept: "dict[str, ResponseScore]") -> list[PairRecord]:
-    """The records in an order of their own (pair_key, row), so that no number depends on the source's order."""
-    from stages.pair_losses import PairLosses, mean_chosen_tokens
-    from stages.policy_sums import pair_scores, sums_of_kept
-
-    pairs = sorted(evaluation.pairs, key=lambda pair: (pair.key, pair.row))
-    policy = sums_of_kept(pairs, kept, evaluation.train)
-    losses = PairLosses(evaluation.train, evaluation.reference)(pairs, policy, mean_chosen_tokens(pairs))
-    scores = pair_scores(pairs, policy, evaluation.reference)
-    return [
-        PairRecord(pair.row, pair.key, pair.prompt_key, score, pair.chosen.n_scored, pair.rejected.n_scored, loss)
-        for pair, score, loss in zip(pairs, scores, losses.tolist(), strict=True)
-    ]
+    return records
 
 
 def _document(evaluation: Evaluation, metrics: dict[str, float]) -> dict[str, Any]:

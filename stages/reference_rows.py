@@ -9,6 +9,7 @@ import polars as pl
 
 from data.errors import StoreError
 from data.store.reference_store import ReferenceStore, missing_keys
+from data.tokens.token_pairs import TokenPairs
 from stages.causes import why_missing
 from stages.reference import BoundReference
 
@@ -25,6 +26,13 @@ class ReferenceLogps(NamedTuple):
     chosen_shared: float | None = None
     """Over the first min(L+, L-) scored tokens; None where nobody asked for it."""
     rejected_shared: float | None = None
+
+
+class SplitPairs(NamedTuple):
+    """Pairs and their reference side: by pair key, None where the objective reads none."""
+
+    pairs: TokenPairs
+    reference: dict[str, ReferenceLogps] | None
 
 
 def values_digest(reference: dict[str, ReferenceLogps]) -> str:

@@ -4,7 +4,7 @@ run.json          what the run's identity is made of
 reference.json    which parts of the store it reads, and a digest of the values in them
 lock              held by the process that trains
 config.yaml       the resolved configuration (written by the caller, before work starts)
-metrics.jsonl     one JSON object an optimiser step
+metrics.jsonl     one JSON object an optimiser step, with the dev pairs' metrics where they were looked at
 checkpoints/      resumable state
 policy/           the trained model; it appears complete, and its presence means that training is finished
 eval/             metrics.json, pairs.parquet of the held-out pairs
@@ -12,7 +12,7 @@ dev/              the same of the dev pairs, where a sweep looked at them
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +23,28 @@ from data.errors import ConfigError, EnvironmentProblem, StoreError
 from data.field_diff import field_diff
 from data.identity import document_key, set_key
 from data.locks import only_process
+from data.pairs.splits import Split
 from data.tokens.token_pairs import TokenPairs
 from stages.adapter_files import CONFIG, is_adapter
 from stages.training.config import TrainConfig
 
 
-def run_document(train: TrainConfig, pairs: TokenPairs, reference_id: str, start_policy: str | None) -> dict[str, Any]:
-    """What a run is: training section, pairs, reference (None: not read), identity of the start policy."""
+def run_document(
+    train: TrainConfig, splits: Mapping[Split, TokenPairs], reference_id: str, start_policy: str | None
+) -> dict[str, Any]:
+    """What a run is: training section, pairs, reference (None: not read), identity of the start policy.
+
+    The dev pairs count where they choose the step.
+    """
+    pairs = splits["train"]
+    choosing = {} if train.metric_for_best_model is None else {"dev_pairs": visits_key(splits["dev"])}
     return {
         "train": train.identity(),
         "pairs": visits_key(pairs),
         "n_pairs": len(pairs),
         "reference_id": reference_id if train.reads_reference else None,
         "start_policy": start_policy,
+        **choosing,
     }
 
 
@@ -71,6 +80,11 @@ class RunFolder:
     @property
     def _policy_config(self) -> Path:
         return self.policy / (CONFIG if is_adapter(self.policy) else "config.json")
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether training has come as far as a checkpoint."""
+        return any((self.path / "checkpoints").glob("step-*"))
 
     @property
     def identity(self) -> str:

@@ -6,7 +6,9 @@ A finished run is found finished without loading a model; an interrupted one goe
 import logging
 import math
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import safe_open
 
@@ -15,11 +17,15 @@ from data.pairs.folder import PairsFolder
 from data.schema import both_sides
 from data.tokens.token_pairs import TokenPairs
 from stages.job import Control, JobReport
-from stages.reference_rows import ReferenceLogps
+from stages.reference_rows import SplitPairs
 from stages.run_folder import RunFolder
 from stages.scoring.config import Numerics
 from stages.training.config import TrainConfig
 from stages.training.order import steps_per_epoch
+
+if TYPE_CHECKING:
+    from stages.processes import Processes
+    from stages.scoring.scorer import Scorer
 
 CHECKPOINT_BYTES = 12  # a parameter: fp32 master and AdamW's two moments
 
@@ -66,8 +72,8 @@ def finished(pairs: TokenPairs, run: RunFolder) -> JobReport:
 
 
 def train(
-    pairs: TokenPairs,
-    reference: dict[str, ReferenceLogps] | None,
+    split: SplitPairs,
+    dev: SplitPairs | None,
     start: StartPolicy,
     run: RunFolder,
     config: TrainConfig,
@@ -75,42 +81,78 @@ def train(
     tokenizer: PairsFolder,
     control: Control,
 ) -> JobReport:
-    """Train the policy on `pairs` and save it, with its tokenizer, into the run's folder.
-
-    `reference` is None where the objective reads none.
-    """
+    """Train the policy on `split` and save it, with its tokenizer, into the run's folder; `dev` is only looked at."""
+    from stages.processes import working_together
     from stages.training.loop import Trainer
-    from stages.training.policy import load_policy, save_policy
-    from stages.training.step_zero import check_step_zero
+    from stages.training.policy import load_policy
+    from stages.training.sharding import shard
 
-    scorer = load_policy(start.folder, numerics, both_sides(pairs), config)
-    trainer = Trainer(pairs, reference, scorer, config, run.path, run.identity, control)
-    trainer.resume()
-    if trainer.progress.step == 0:
-        if reference is None:
-            logger.info("%s reads no reference, so the step-0 check does not apply", config.objective_name())
-        elif start.is_reference:
-            check_step_zero(scorer, pairs, reference, numerics.dtype)
-        else:
-            logger.info("the policy does not start from the reference, so the step-0 check does not apply")
-    steps_before, tokens_before = trainer.progress.step, trainer.progress.tokens
-    trainer.run()
-
-    def save(folder: Path) -> None:
-        save_policy(scorer.model, folder, start.folder, start.name)
-        tokenizer.copy_tokenizer(folder)
-
-    write_folder(run.policy, save)
+    with working_together(config.ddp_timeout) as processes:
+        every = chain(both_sides(split.pairs), both_sides(dev.pairs) if dev else ())
+        scorer = load_policy(start.folder, numerics, every, config)
+        if not run.has_checkpoints:
+            _check_start(split, start, scorer, config, numerics)
+        if config.fsdp and processes.size > 1:
+            shard(scorer, processes)
+        trainer = Trainer(split, dev, scorer, config, run.path, run.identity, control, processes)
+        trainer.resume()
+        steps_before, tokens_before = trainer.progress.step, trainer.progress.tokens
+        trainer.run()
+        _save(scorer, start, run, numerics, tokenizer, processes)
     return JobReport(
         "train",
         "done",
         run.path.name,
-        pairs=len(pairs),
+        pairs=len(split.pairs),
         tokens=trainer.progress.tokens - tokens_before,
-        seconds=trainer.progress.seconds,
+        seconds=trainer.seconds,
         outputs=_outputs(run),
-        details={"steps_total": trainer.total_steps, "steps_before": steps_before},
+        details={
+            "steps_total": trainer.total_steps,
+            "steps_before": steps_before,
+            "steps_skipped": trainer.progress.skipped,
+            **trainer.watch.document(trainer.progress.step),
+        },
     )
+
+
+def _check_start(
+    split: SplitPairs, start: StartPolicy, scorer: "Scorer", config: TrainConfig, numerics: Numerics
+) -> None:
+    """Before the first update of a run: does the policy score as the reference did?"""
+    from stages.training.step_zero import check_step_zero
+
+    if split.reference is None:
+        logger.info("%s reads no reference, so the step-0 check does not apply", config.objective_name())
+    elif start.is_reference:
+        check_step_zero(scorer, split.pairs, split.reference, numerics.dtype)
+    else:
+        logger.info("the policy does not start from the reference, so the step-0 check does not apply")
+
+
+def _save(
+    scorer: "Scorer",
+    start: StartPolicy,
+    run: RunFolder,
+    numerics: Numerics,
+    tokenizer: PairsFolder,
+    processes: "Processes",
+) -> None:
+    """Write the policy's folder, by the first process; the others wait until it is there."""
+    import torch
+
+    from stages.training.policy import save_policy
+    from stages.training.sharding import whole_state
+
+    state = whole_state(scorer.model, getattr(torch, numerics.dtype))
+
+    def save(folder: Path) -> None:
+        save_policy(scorer.model, folder, start.folder, start.name, state)
+        tokenizer.copy_tokenizer(folder)
+
+    if processes.is_first:
+        write_folder(run.policy, save)
+    processes.wait_for_all()
 
 
 def _outputs(run: RunFolder) -> dict[str, str]:

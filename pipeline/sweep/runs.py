@@ -49,7 +49,7 @@ class GridRuns:
 
     def train(self, i: int) -> JobReport:
         """Train it unless that was done before; in a dry run, say what it takes."""
-        return train_policy(self._inputs_of(i), self.bound, self.prepared.splits["train"])[1]
+        return train_policy(self._inputs_of(i), self.bound, self.prepared)[1]
 
     def evaluate(self, i: int, split: Split) -> JobReport:
         """Score the pairs of a split with it unless that was done before; no gates."""
@@ -81,8 +81,8 @@ class GridRuns:
     def _folders(self) -> list[tuple[RunFolder, dict[str, Any]]]:
         """Where each run belongs, and what makes it that run."""
         start_id, _ = self.inputs.start_policy(self.bound, download=True)
-        pairs = self.prepared.splits["train"]
-        return [self._inputs_of(i).run(self.bound, pairs, start_id) for i in range(len(self.points))]
+        splits = self.prepared.splits
+        return [self._inputs_of(i).run(self.bound, splits, start_id) for i in range(len(self.points))]
 
     def _inputs_of(self, i: int) -> Inputs:
         """What a job of this grid point alone would have."""

@@ -40,6 +40,12 @@ def find_output_layer(model: PreTrainedModel, decoder: torch.nn.Module) -> Outpu
     return layer if _close(layer.finish(seen["output"].clone()), own) else None
 
 
+def with_weights_of(model: PreTrainedModel, layer: OutputLayer) -> OutputLayer:
+    """The layer with the weights as they are at this moment: a sharded model puts others in their place."""
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return layer._replace(weight=head.weight, bias=head.bias)
+
+
 def _scale(model: PreTrainedModel) -> float:
     """Cohere multiplies its logits, Granite divides them, Falcon-H1 has a multiplier."""
     config: Any = model.config.get_text_config()

@@ -5,7 +5,7 @@ groups of responses that belong together (the sides of a pair), get batches back
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -23,7 +23,7 @@ from stages.scoring.config import Attention, Backend, Numerics, same_stack
 from stages.scoring.head import TokenScores, logits_collisions, logits_logps, token_scores
 from stages.scoring.layout import Layout, token_multiple
 from stages.scoring.model import check_vocabulary, device_name, load_model
-from stages.scoring.output_layer import find_output_layer
+from stages.scoring.output_layer import find_output_layer, with_weights_of
 from stages.scoring.packs import lay_out_pack, plan_packs
 from stages.scoring.rows import lay_out_rows, plan_rows
 
@@ -76,6 +76,7 @@ class Scorer:
         if self._head is None:
             logger.info("%s is scored by its own logits: they are more than its output layer", type(model).__name__)
         self.backend = choose_backend(model, self._hidden_states, backend, attention)
+        self.network = _Network(model, self._scored_tokens)
 
     @property
     def attention(self) -> Attention:
@@ -136,7 +137,7 @@ class Scorer:
 
     def _tables(self, responses: Sequence[Response], *, collisions: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         layout = self._lay_out(responses)
-        scores = self._scored_tokens(layout, collisions)
+        scores: TokenScores = self.network(layout, collisions)
         table, squares = (None if values is None else _table(values, layout) for values in scores)
         assert table is not None
         return table, squares
@@ -154,7 +155,7 @@ class Scorer:
             logits = self._own_logits(layout)
             return TokenScores(logits_logps(logits, layout.targets), logits_collisions(logits) if collisions else None)
         hidden = self._hidden_states(layout).flatten(0, 1)[layout.positions]
-        return token_scores(hidden, layout.targets, self._head, collisions=collisions)
+        return token_scores(hidden, layout.targets, with_weights_of(self.model, self._head), collisions=collisions)
 
     def _own_logits(self, layout: Layout) -> torch.Tensor:
         """(M, V): the model's logits at the scored positions; of a pack it is asked for no others, if it can be."""
@@ -172,6 +173,18 @@ class Scorer:
         with fast_bf16_products(self.model.device):
             result: torch.Tensor = getattr(module(**inputs), output)
         return result
+
+
+class _Network(torch.nn.Module):
+    """The whole way from a layout to scores as one module: what hangs itself on modules (FSDP2) sees all of it."""
+
+    def __init__(self, model: PreTrainedModel, scored_tokens: Callable[[Layout, bool], TokenScores]) -> None:
+        super().__init__()
+        self.model = model
+        self._scored_tokens = scored_tokens
+
+    def forward(self, layout: Layout, collisions: bool) -> TokenScores:
+        return self._scored_tokens(layout, collisions)
 
 
 def _inputs(layout: Layout) -> dict[str, Any]:

@@ -1,203 +1,248 @@
 """The training loop: policy only, reference log-probs from the store.
 
-One optimiser step visits `pairs_per_step` pairs, in as many batches as memory asks for; its loss is the mean over the
-pairs of the step, so that batching never reaches the gradient.
+One optimiser step visits `pairs_per_step` pairs; its loss is the mean over these, so that neither batches nor the
+number of processes reach the gradient. Whatever is random in a step is a function of the seed and the step's number.
 """
 
-import json
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from data.durable import write_bytes
 from data.errors import Interrupted, PipelineError
-from data.schema import TokenPair
-from data.tokens.token_pairs import TokenPairs
 from stages.job import Bar, Control
-from stages.metrics.pairwise import PairScores
+from stages.metrics.preference import preference_metrics
 from stages.pair_losses import PairLosses
-from stages.policy_sums import pair_scores
-from stages.reference_rows import ReferenceLogps
+from stages.processes import ALONE, Processes
+from stages.reference_rows import SplitPairs
+from stages.response_scores import score_pairs
 from stages.scoring.scorer import Scorer
-from stages.training.checkpoint import newest_checkpoint, save_checkpoint
+from stages.training.checkpoint import Checkpoints
 from stages.training.config import TrainConfig
+from stages.training.dev_watch import DevWatch, due
 from stages.training.memory import peak_memory_bytes
 from stages.training.optimizer import MasterAdamW
 from stages.training.order import StepOrder, steps_per_epoch
+from stages.training.run_log import RunLog, step_metrics
 from stages.training.schedule import learning_rate, warmup_length
-from stages.training.step_losses import StepLosses
+from stages.training.step import StepMaker, StepResult
+
+MAX_SKIPPED = 3  # steps in a row that are not finite
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Progress:
-    """Where a run stands: optimiser steps and tokens behind it, and what this process has done."""
+    """Where a run stands; part of each checkpoint."""
 
     step: int = 0
     tokens: int = 0
-    seconds: float = 0.0
+    skipped: int = 0
+    """Steps without an update, because loss or gradient were not finite."""
+    skipped_in_row: int = 0
 
 
 @dataclass
 class Trainer:
-    """One run: its pairs, their reference side, the policy, and the folder it writes to."""
+    """One run: its pairs, the policy, and the folder it writes to."""
 
-    pairs: TokenPairs
-    reference: dict[str, ReferenceLogps] | None
-    """By pair key; None where the objective reads none."""
+    split: SplitPairs
+    dev: SplitPairs | None
+    """Looked at each `eval_every` steps; None: never."""
     scorer: Scorer
     config: TrainConfig
     folder: Path
     identity: str
     control: Control
+    processes: Processes = ALONE
     progress: Progress = field(default_factory=Progress)
+    seconds: float = 0.0
+    """Of stepping, in this process."""
 
     def __post_init__(self) -> None:
-        self._optimizer = MasterAdamW(self.scorer.model, self.config.weight_decay)
-        self._losses = PairLosses(self.config, self.reference)
-        self._order = StepOrder(self.pairs, self.config.seed, self.config.pairs_per_step)
-        self._steps_per_epoch = steps_per_epoch(len(self.pairs), self.config.pairs_per_step)
-        self.total_steps = self._steps_per_epoch * self.config.epochs
-        self._warmup = warmup_length(self.config.warmup_steps, self.total_steps)
+        config, pairs = self.config, self.split.pairs
+        self._optimizer = MasterAdamW(self.scorer.model, config.weight_decay, config.optim)
+        losses = PairLosses(config, self.split.reference)
+        self._maker = StepMaker(self.scorer, losses, self.split.reference, self.processes)
+        self._order = StepOrder(pairs, config.seed, config.pairs_per_step)
+        self._steps_per_epoch = steps_per_epoch(len(pairs), config.pairs_per_step)
+        self.total_steps = self._steps_per_epoch * config.epochs
+        self._warmup = warmup_length(config.warmup_steps, self.total_steps)
+        self._checkpoints = Checkpoints(self.folder / "checkpoints", self.identity, config.keep, self.processes)
+        self.watch = DevWatch()
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint that verifies; metrics beyond it are taken back."""
-        checkpoint = newest_checkpoint(self.folder / "checkpoints", self.identity)
+        """Go on from the newest checkpoint that verifies; metrics beyond it are taken back.
+
+        Raises:
+            StoreError: there are checkpoints, and none verifies.
+        """
+        if self.processes.is_first:
+            self._checkpoints.sweep()
+        checkpoint = self._checkpoints.newest()
         if checkpoint is not None:
-            self._optimizer.load(checkpoint.tensors())
-            self.progress.step, self.progress.tokens = checkpoint.step, checkpoint.tokens
-            logger.info("resuming after step %d of %d", checkpoint.step, self.total_steps)
-        lines = _metric_lines(self.folder / "metrics.jsonl")[: self.progress.step]
-        write_bytes(self.folder / "metrics.jsonl", "".join(lines).encode())
+            self._optimizer.load(checkpoint.tensors(self._optimizer.masters))
+            self.progress = Progress(**checkpoint.state["progress"])
+            self.watch = DevWatch(**checkpoint.state["dev"])
+            logger.info("resuming after step %d of %d", self.progress.step, self.total_steps)
 
     def run(self) -> None:
-        """Train to the last step.
+        """Train to the last step, or until dev pairs say that it is enough; the policy is then the best or the last.
 
         Raises:
             Interrupted: a signal came; the last finished step is checkpointed.
-            PipelineError: a loss or gradient is not finite; the last checkpoint is kept.
+            PipelineError: loss or gradient are not finite, again and again; the last checkpoint is kept.
+            EnvironmentProblem: a checkpoint cannot be written; those before it are kept.
         """
         epochs, steps = divmod(self.progress.step, self._steps_per_epoch)
-        visited = epochs * len(self.pairs) + steps * self.config.pairs_per_step
-        with (
-            self.control.bar("training", len(self.pairs) * self.config.epochs, stored=visited) as bar,
-            (self.folder / "metrics.jsonl").open("a") as log,
-        ):
-            while self.progress.step < self.total_steps:
+        visited = epochs * len(self.split.pairs) + steps * self.config.pairs_per_step
+        total = len(self.split.pairs) * self.config.epochs
+        with _reproducible(self.config), self.control.bar("training", total, stored=visited) as bar, self._log() as log:
+            while self.progress.step < self.total_steps and not self.watch.out_of_patience(self.config):
                 metrics = self._step(bar)
-                log.write(json.dumps(metrics) + "\n")
-                log.flush()
+                improved = self._look_at_dev(metrics)
+                if log is not None:
+                    log.append(metrics)
                 bar.note(_note(metrics))
-                if self.progress.step % self.config.checkpoint_every == 0 and self.progress.step < self.total_steps:
+                at_end = self.progress.step == self.total_steps
+                if improved or (self.progress.step % self.config.checkpoint_every == 0 and not at_end):
                     self._checkpoint()
+                self._checkpoints.check()
+        self._checkpoints.wait()
+        self._take_the_best()
 
     def _step(self, bar: Bar) -> dict[str, Any]:
         started = time.perf_counter()
-        pairs = self._order.step(self.progress.step)
-        losses: list[torch.Tensor] = []
-        scores: list[PairScores] = []
-        tokens = 0
-        batches = self.scorer.plan([(pair.chosen, pair.rejected) for pair in pairs])
-        step = StepLosses(pairs, batches, self.scorer, self._losses, self._stop_if_asked)
-        for batch in batches:
-            self._stop_if_asked()
-            batch_losses, policy = step.backward(batch)
-            losses.append(batch_losses)
-            scores += pair_scores([pairs[index] for index in batch.groups], policy, self.reference)
-            tokens += batch.n_tokens
-            bar.advance(len(batch.groups), batch.n_tokens)
-        loss = float(torch.cat(losses).double().mean())
-        self._check_finite("loss", loss, pairs)
+        self._stop_if_all_asked()
+        number = self.progress.step
+        torch.manual_seed(hash((self.config.seed, number)))  # for models that draw numbers in eval mode, too
+        result = self._maker.gradients(self._order.step(number), self._stop_if_asked, bar)
         rate = learning_rate(
-            self.progress.step, self.total_steps, self.config.learning_rate, self._warmup, self.config.lr_scheduler_type
+            number, self.total_steps, self.config.learning_rate, self._warmup, self.config.lr_scheduler_type
         )
-        norm = self._optimizer.step(rate, self.config.max_grad_norm)
-        self._check_finite("gradient norm", norm, pairs)
+        norm = self._update(result, rate)
         seconds = time.perf_counter() - started
         self.progress.step += 1
-        self.progress.tokens += tokens
-        self.progress.seconds += seconds
-        return self._metrics(loss, norm, rate, scores, tokens / seconds)
-
-    def _metrics(
-        self, loss: float, norm: float, rate: float, scores: Sequence[PairScores], tokens_per_second: float
-    ) -> dict[str, Any]:
-        """One line of metrics.jsonl, under the names that TRL uses."""
-        n, beta = len(scores), self.config.beta
-
-        def mean(values: Iterable[float]) -> float:
-            return sum(values) / n
-
-        rewards = (
-            {}
-            if self.reference is None
-            else {
-                "rewards/chosen": mean(s.chosen_reward(beta) for s in scores),
-                "rewards/rejected": mean(s.rejected_reward(beta) for s in scores),
-                "rewards/margins": mean(s.margin(beta) for s in scores),
-                "rewards/accuracies": mean(s.win for s in scores),
-            }
-        )
+        self.progress.tokens += result.tokens
+        self.seconds += seconds
         return {
             "step": self.progress.step,
             "epoch": self.progress.step / self._steps_per_epoch,
-            "loss": loss,
+            **step_metrics(result, self.config.beta, rewards=self.split.reference is not None),
             "grad_norm": norm,
             "learning_rate": rate,
-            **rewards,
-            "logps/chosen": mean(s.policy_chosen for s in scores),
-            "logps/rejected": mean(s.policy_rejected for s in scores),
             "num_tokens": self.progress.tokens,
-            "tokens_per_second": tokens_per_second,
+            "tokens_per_second": result.tokens / seconds,
             "peak_memory_bytes": peak_memory_bytes(),
+            "skipped_steps": self.progress.skipped,
         }
 
+    def _update(self, result: StepResult, rate: float) -> float:
+        """Update the policy; a step whose loss or gradient is not finite is left out, a few in a row end the run."""
+        norm = math.nan
+        if math.isfinite(result.loss):
+            norm = self._optimizer.step(rate, self.config.max_grad_norm, self.processes)
+        else:
+            self._optimizer.drop_gradients()
+        if math.isfinite(norm):
+            self.progress.skipped_in_row = 0
+            return norm
+        self.progress.skipped += 1
+        self.progress.skipped_in_row += 1
+        name, value = ("loss", result.loss) if not math.isfinite(result.loss) else ("gradient norm", norm)
+        where = ", ".join(pair.location for pair in result.pairs[:10])
+        step = self.progress.step + 1
+        if self.progress.skipped_in_row == MAX_SKIPPED:
+            raise PipelineError(
+                f"Training stopped at step {step}: the {name} is {value}, and so it was in the {MAX_SKIPPED - 1} steps "
+                f"before. None of these updates was applied, and the last checkpoint is kept. The pairs of this step: "
+                f"{where}. A lower train.learning_rate, or reference.dtype: float32, usually helps."
+            )
+        logger.warning("step %d is skipped: its %s is %s (pairs %s)", step, name, value, where)
+        return norm
+
+    def _look_at_dev(self, metrics: dict[str, Any]) -> bool:
+        """Evaluate on dev pairs where it is time to, into the step's metrics; whether this is the best step so far."""
+        step = self.progress.step
+        if self.dev is None or not due(step, self.total_steps, self.config):
+            return False
+        rewards = self.dev.reference is not None
+        with self.control.bar("dev pairs", len(self.dev.pairs)) as bar:
+            records = score_pairs(
+                self.dev.pairs,
+                self.dev.reference,
+                self.scorer,
+                self.config,
+                lambda batch: bar.advance(len(batch.responses) / 2, batch.n_tokens),
+                self.processes,
+            )
+        found = preference_metrics(records, self.config.beta, rewards=rewards)
+        metrics |= {f"dev/{name}": value for name, value in found.items()}
+        return self.watch.observe(step, found, self.config)
+
+    def _take_the_best(self) -> None:
+        """Put the policy where dev pairs liked it best, if they were asked."""
+        best = self.watch.best_step
+        if best is not None and best != self.progress.step:
+            logger.info("the policy is that of step %d, the best on dev pairs", best)
+            self._optimizer.load(self._checkpoints.at(best).tensors(self._optimizer.masters))
+
     def _stop_if_asked(self) -> None:
-        if not self.control.stop_requested():
-            return
+        """Between batches: of several processes none stops in the middle of a step."""
+        if self.processes.size == 1 and self.control.stop_requested():
+            self._stop()
+
+    def _stop_if_all_asked(self) -> None:
+        if self.processes.size > 1 and self.processes.total(float(self.control.stop_requested())) > 0:
+            self._stop()
+
+    def _stop(self) -> None:
         saved = "nothing had to be saved"
         if self.progress.step > 0:
             self._checkpoint()
+            self._checkpoints.wait()
             saved = f"saved in {self.folder / 'checkpoints'}"
         raise Interrupted(
             f"Stopped by a signal after step {self.progress.step} of {self.total_steps}, {saved}. Run the same command "
             "again to go on exactly from there."
         )
 
-    def _check_finite(self, name: str, value: float, pairs: Sequence[TokenPair]) -> None:
-        if math.isfinite(value):
-            return
-        where = ", ".join(pair.location for pair in pairs[:10])
-        raise PipelineError(
-            f"Training stopped at step {self.progress.step + 1}: the {name} is {value}. The update was not applied and "
-            f"the last checkpoint is kept. The pairs of this step: {where}. A lower train.learning_rate, or "
-            "reference.dtype: float32, usually helps."
-        )
-
     def _checkpoint(self) -> None:
-        save_checkpoint(
-            self.folder / "checkpoints",
-            self._optimizer.state(),
-            self.progress.step,
-            self.progress.tokens,
-            self.identity,
-        )
+        state = {"progress": asdict(self.progress), "dev": self.watch.state()}
+        self._checkpoints.save(self._optimizer.state(), self.progress.step, state, self.watch.best_step)
+
+    @contextmanager
+    def _log(self) -> Iterator[RunLog | None]:
+        """The run's log, in the process that writes it."""
+        if not self.processes.is_first:
+            yield None
+            return
+        log = RunLog(self.folder / "metrics.jsonl", self.progress.step)
+        try:
+            yield log
+        finally:
+            log.close()
+
+
+@contextmanager
+def _reproducible(config: TrainConfig) -> Iterator[None]:
+    """Leave the caller's random numbers alone; where asked, refuse what varies from run to run."""
+    before = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng():
+        torch.use_deterministic_algorithms(config.deterministic or before)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
 
 
 def _note(metrics: dict[str, Any]) -> str:
     margin = f", margin {metrics['rewards/margins']:+.3f}" if "rewards/margins" in metrics else ""
     return f"loss {metrics['loss']:.4f}{margin}"
-
-
-def _metric_lines(path: Path) -> list[str]:
-    """The whole lines of metrics.jsonl."""
-    if not path.exists():
-        return []
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

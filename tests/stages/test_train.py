@@ -117,13 +117,27 @@ def test_resuming_from_a_checkpoint_takes_later_metrics_back(work):
     assert metrics(run) == golden
 
 
-def test_a_damaged_checkpoint_means_starting_over_with_the_same_result(work):
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(work):
+    settings = ("train.checkpoint_every=5", "train.keep=2")
+    work.run("precompute-ref")
+    run = run_of(work, work.run("train", *settings))
+    golden = weights(run), metrics(run)
+    shutil.rmtree(run / "policy")
+    (run / "checkpoints" / "step-00000015" / "state.safetensors").write_bytes(b"")
+    assert work.run("train", *settings)["steps_before"] == 10
+    assert (weights(run), metrics(run)) == golden
+
+
+def test_a_run_without_a_sound_checkpoint_is_not_begun_anew_unasked(work):
     work.run("precompute-ref")
     run = run_of(work, work.run("train", "train.checkpoint_every=5"))
     golden = weights(run)
     shutil.rmtree(run / "policy")
     (state,) = run.glob("checkpoints/step-*/state.safetensors")
     state.write_bytes(state.read_bytes()[:-1])
+    message = work.run("train", "train.checkpoint_every=5", expect=4)["message"]
+    assert "None of the checkpoints in" in message and "delete that folder to train from the beginning" in message
+    shutil.rmtree(run / "checkpoints")
     assert work.run("train", "train.checkpoint_every=5")["steps_before"] == 0
     assert weights(run) == golden
 

@@ -1,54 +1,135 @@
 """Checkpoints are complete or invisible, and are checked before they are believed."""
 
+import json
+
 import pytest
 import torch
 
-from stages.training.checkpoint import newest_checkpoint, save_checkpoint
+from data.errors import EnvironmentProblem, StoreError
+from stages.training.checkpoint import Checkpoints
 
-TENSORS = {"master.w": torch.arange(6.0).reshape(2, 3), "step.w": torch.tensor(3.0)}
+TENSORS = {"master.w": torch.arange(6.0).reshape(2, 3), "step.w": torch.tensor(3.0), "exp_avg.b": torch.ones(1)}
+STATE = {"progress": {"step": 3}, "dev": {}}
+
+
+def saved(folder, steps, *, identity="run", keep=1, best=None):
+    checkpoints = Checkpoints(folder, identity, keep)
+    for step in steps:
+        checkpoints.save(TENSORS, step, STATE, best)
+    checkpoints.wait()
+    return checkpoints
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_what_is_saved_is_loaded(tmp_path):
-    save_checkpoint(tmp_path, TENSORS, step=3, tokens=99, identity="run")
-    checkpoint = newest_checkpoint(tmp_path, "run")
-    assert (checkpoint.step, checkpoint.tokens) == (3, 99)
-    loaded = checkpoint.tensors()
+    checkpoint = saved(tmp_path, [3]).newest()
+    assert (checkpoint.step, checkpoint.state) == (3, STATE)
+    loaded = checkpoint.tensors({})
     assert loaded.keys() == TENSORS.keys()
     assert all(torch.equal(loaded[name], TENSORS[name]) for name in TENSORS)
+    assert names(checkpoint.folder) == ["checkpoint.json", "state.safetensors"]
 
 
-def test_only_the_newest_is_kept(tmp_path):
-    for step in (1, 2, 10):
-        save_checkpoint(tmp_path, TENSORS, step, 0, "run")
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000010"]
+def test_training_may_go_on_while_a_checkpoint_is_written(tmp_path):
+    """What is written is what was there when it was asked for."""
+    moving = {"master.w": torch.zeros(1000, 1000)}
+    checkpoints = Checkpoints(tmp_path, "run")
+    checkpoints.save(moving, 1, STATE, None)
+    moving["master.w"].add_(1)
+    checkpoints.wait()
+    assert not checkpoints.newest().tensors({})["master.w"].any()
+
+
+@pytest.mark.parametrize(
+    ("keep", "best", "left"), [(1, None, [10]), (2, None, [2, 10]), (1, 1, [1, 10]), (2, 10, [2, 10])]
+)
+def test_the_newest_and_the_best_are_kept(tmp_path, keep, best, left):
+    saved(tmp_path, (1, 2, 10), keep=keep, best=best)
+    assert names(tmp_path) == [f"step-{step:08d}" for step in left]
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "checkpoint.json"])
-@pytest.mark.parametrize("length", [0, 5])
-def test_a_truncated_checkpoint_is_passed_over(tmp_path, name, length, caplog):
-    save_checkpoint(tmp_path, TENSORS, 3, 0, "run")
-    file = tmp_path / "step-00000003" / name
-    file.write_bytes(file.read_bytes()[:length])
-    assert newest_checkpoint(tmp_path, "run") is None
-    assert "is damaged and is passed over" in caplog.text
+@pytest.mark.parametrize("length", [None, 0, 5])
+def test_the_previous_one_serves_where_the_newest_is_damaged(tmp_path, name, length, caplog):
+    checkpoints = saved(tmp_path, (3, 4), keep=2)
+    file = tmp_path / "step-00000004" / name
+    if length is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:length])
+    assert checkpoints.newest().step == 3
+    problem = "missing" if length is None else "damaged"
+    assert f"step-00000004 is passed over: {name} is {problem}" in caplog.text
 
 
-def test_the_previous_one_serves_where_the_newest_is_damaged(tmp_path):
-    save_checkpoint(tmp_path, TENSORS, 3, 0, "run")
-    (tmp_path / "step-00000003").rename(tmp_path / "kept")
-    save_checkpoint(tmp_path, TENSORS, 4, 0, "run")
-    (tmp_path / "kept").rename(tmp_path / "step-00000003")
-    (tmp_path / "step-00000004" / "state.safetensors").unlink()
-    assert newest_checkpoint(tmp_path, "run").step == 3
+def test_one_bit_is_enough(tmp_path):
+    checkpoints = saved(tmp_path, (3, 4), keep=2)
+    file = tmp_path / "step-00000004" / "state.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert checkpoints.newest().step == 3
 
 
-def test_another_runs_checkpoint_is_not_taken(tmp_path, caplog):
-    save_checkpoint(tmp_path, TENSORS, 3, 0, "other")
-    assert newest_checkpoint(tmp_path, "run") is None
-    assert "another run's" in caplog.text
+def test_where_none_verifies_nothing_is_begun_anew(tmp_path):
+    checkpoints = saved(tmp_path, (3, 4), keep=2)
+    for path in tmp_path.iterdir():
+        (path / "state.safetensors").unlink()
+    with pytest.raises(StoreError) as error:
+        checkpoints.newest()
+    assert str(error.value) == (
+        f"None of the checkpoints in {tmp_path} can be used (step-00000004: state.safetensors is missing; "
+        "step-00000003: state.safetensors is missing). Nothing was trained and nothing was removed. Restore one of "
+        "them, or delete that folder to train from the beginning."
+    )
 
 
-def test_what_an_interrupted_save_leaves_is_not_seen(tmp_path):
+def test_a_damaged_one_that_was_passed_over_never_outlives_a_good_one(tmp_path):
+    checkpoints = saved(tmp_path, (3, 9), keep=2)
+    (tmp_path / "step-00000009" / "state.safetensors").unlink()
+    assert checkpoints.newest().step == 3
+    checkpoints = saved(tmp_path, (5,))
+    assert names(tmp_path) == ["step-00000005"] and checkpoints.newest().step == 5
+
+
+def test_no_checkpoint_at_all_is_the_beginning(tmp_path):
+    assert Checkpoints(tmp_path / "none", "run").newest() is None
+
+
+def test_another_runs_checkpoint_is_not_taken(tmp_path):
+    saved(tmp_path, [3], identity="other")
+    with pytest.raises(StoreError, match="step-00000003: another run's"):
+        Checkpoints(tmp_path, "run").newest()
+
+
+def test_what_an_interrupted_save_leaves_is_not_seen_and_swept(tmp_path):
     (tmp_path / ".tmp-123").mkdir(parents=True)
     (tmp_path / ".tmp-123" / "checkpoint.json").write_text("{}")
-    assert newest_checkpoint(tmp_path, "run") is None
+    checkpoints = Checkpoints(tmp_path, "run")
+    assert checkpoints.newest() is None
+    checkpoints.sweep()
+    assert names(tmp_path) == []
+
+
+def test_what_cannot_be_written_is_told_and_takes_nothing_away(tmp_path):
+    folder, aside = tmp_path / "checkpoints", tmp_path / "aside"
+    checkpoints = saved(folder, [3])
+    folder.rename(aside)
+    folder.write_text("a file where the folder should be")
+    checkpoints.save(TENSORS, 4, STATE, None)
+    with pytest.raises(EnvironmentProblem, match="Cannot write to"):
+        checkpoints.wait()
+    folder.unlink()
+    aside.rename(folder)
+    assert checkpoints.newest().step == 3
+
+
+def test_the_best_is_checked_before_it_becomes_the_policy(tmp_path):
+    checkpoints = saved(tmp_path, (1, 2), best=1)
+    document = tmp_path / "step-00000001" / "checkpoint.json"
+    document.write_text(json.dumps(json.loads(document.read_text()) | {"sha256": {"state.safetensors": "0"}}))
+    with pytest.raises(StoreError, match=r"step-00000001, the best of this run, cannot be used: state.safetensors is"):
+        checkpoints.at(1)

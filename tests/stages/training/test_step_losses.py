@@ -95,10 +95,10 @@ def step(model, pairs, reference, config, pack_tokens, backend="auto"):
     """Losses in the order of the pairs, and the gradient, of one step."""
     scorer = Scorer(model, pack_tokens, backend)
     batches = scorer.plan([(pair.chosen, pair.rejected) for pair in pairs])
-    losses = StepLosses(pairs, batches, scorer, PairLosses(config, reference), nothing)
+    losses = StepLosses(pairs, [batches], scorer, PairLosses(config, reference), nothing)
     found = {}
     for batch in batches:
-        found |= zip(batch.groups, losses.backward(batch)[0].tolist(), strict=True)
+        found |= zip(batch.groups, losses.backward(batch).losses.tolist(), strict=True)
     return [found[i] for i in range(len(pairs))], gradients(model, torch.zeros((), requires_grad=True)), len(batches)
 
 
@@ -132,10 +132,10 @@ def test_the_look_ahead_keeps_no_graph_and_leaves_no_gradient():
     scorer = Scorer(model, 200)
     batches = scorer.plan([(pair.chosen, pair.rejected) for pair in pairs])
     losses = StepLosses(
-        pairs, batches, scorer, PairLosses(ObjectiveConfig(objective="aot"), reference_of(pairs)), nothing
+        pairs, [batches], scorer, PairLosses(ObjectiveConfig(objective="aot"), reference_of(pairs)), nothing
     )
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert losses._whole is not None and not losses._whole.losses.requires_grad
+    assert losses._whole is not None and not losses._whole[0].requires_grad
 
 
 def test_a_look_ahead_can_be_stopped_between_batches():
@@ -150,5 +150,42 @@ def test_a_look_ahead_can_be_stopped_between_batches():
 
     losses = PairLosses(ObjectiveConfig(objective="aot"), reference_of(pairs))
     with pytest.raises(KeyboardInterrupt):
-        StepLosses(pairs, batches, scorer, losses, stop_at_the_second)
+        StepLosses(pairs, [batches], scorer, losses, stop_at_the_second)
     assert len(calls) == 2 < len(batches)
+
+
+@pytest.mark.parametrize("objective", ["sigmoid", "aot"])
+def test_the_weight_of_a_pair_is_the_slope_of_its_loss(objective):
+    """beta * sigmoid(-beta * D), whose D is policy's less reference's log-ratio; of aot, by differences."""
+    pairs, model = make_pairs(6), build_model()
+    reference, scorer, beta = reference_of(pairs), Scorer(model, 4000), 0.05
+    (batch,) = scorer.plan([(pair.chosen, pair.rejected) for pair in pairs])
+    config = ObjectiveConfig(objective=objective, beta=beta)
+    found = StepLosses(pairs, [[batch]], scorer, PairLosses(config, reference), nothing).backward(batch)
+    rows = [reference[pairs[place].key] for place in batch.groups]
+    chosen, rejected = (side.whole.double() for side in found.policy)
+    ref = [torch.tensor(values, dtype=torch.float64) for values in zip(*[row[:2] for row in rows], strict=True)]
+    difference = (chosen - ref[0]) - (rejected - ref[1])
+    if objective == "sigmoid":
+        assert torch.allclose(found.weights.double(), beta * torch.sigmoid(-beta * difference), rtol=1e-5)
+    else:
+
+        def total(d):
+            """Sorted policy ratios against sorted reference ratios."""
+            gaps = (chosen - rejected + d).sort().values - (ref[0] - ref[1]).sort().values
+            return torch.nn.functional.softplus(-beta * gaps).sum()
+
+        for place in range(len(pairs)):
+            step = torch.zeros(len(pairs), dtype=torch.float64)
+            step[place] = 1e-4
+            slope = (total(step) - total(-step)) / 2e-4
+            assert found.weights[place].item() == pytest.approx(abs(slope.item()), rel=1e-3)
+
+
+def test_going_through_for_nothing_adds_nothing():
+    pairs, model = make_pairs(4), build_model()
+    scorer = Scorer(model, 4000)
+    (batch,) = scorer.plan([(pair.chosen, pair.rejected) for pair in pairs])
+    losses = StepLosses(pairs, [[batch]], scorer, PairLosses(ObjectiveConfig(), reference_of(pairs)), nothing)
+    losses.backward_nothing(batch)
+    assert all(not parameter.grad.any() for parameter in model.parameters())

@@ -1,0 +1,133 @@
+"""The processes that train one run together: as many as torchrun has started, otherwise this one alone.
+
+Each holds all pairs of a step and scores its share. What they have to agree on is summed: every place of a table is
+filled by one process and 0 in the others, so that a sum over processes is the table itself, bit for bit.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from data.errors import EnvironmentProblem, one_line
+from stages.scoring.model import device
+
+BUCKET = 2**25  # numbers of a gradient that are summed at a time
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes there are, and which this one is; alone, nothing here does anything."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes and speaks."""
+        return self.rank == 0
+
+    def add_up(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Replace the tensor in place by its sum over the processes."""
+        if self.size > 1:
+            with explained():
+                dist.all_reduce(tensor)
+        return tensor
+
+    def total(self, value: float) -> float:
+        """The sum of a number over the processes, the same in each."""
+        if self.size == 1:
+            return value
+        return float(self.add_up(torch.tensor(value, dtype=torch.float64, device=device())))
+
+    def from_first(self, value: float) -> float:
+        """The first process's number."""
+        return self.total(value if self.is_first else 0.0)
+
+    def wait_for_all(self) -> None:
+        """Go on when every process has come here."""
+        self.total(0.0)
+
+    def add_up_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Replace the gradients by their sums over the processes; none counts as zeros."""
+        if self.size == 1:
+            return
+        for bucket in _buckets(parameters):
+            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+            flat = self.add_up(torch.cat([gradient.flatten() for gradient in gradients]))
+            for parameter, summed in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
+                parameter.grad = summed.view_as(parameter)
+
+
+ALONE = Processes()
+
+
+def processes_started(environment: Mapping[str, str] = os.environ) -> Processes:
+    """The processes as torchrun numbers them."""
+    rank, size = environment.get("RANK", ""), environment.get("WORLD_SIZE", "")
+    return Processes(int(rank), int(size)) if rank.isdigit() and size.isdigit() else Processes()
+
+
+@contextmanager
+def working_together(timeout_seconds: float) -> Iterator[Processes]:
+    """Connect the processes; one that does not answer for so long ends the others.
+
+    Raises:
+        EnvironmentProblem: another process has ended or does not answer.
+    """
+    processes = processes_started()
+    if processes.size == 1:
+        yield processes
+        return
+    where = device()
+    backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
+    with explained():
+        dist.init_process_group(
+            backend,
+            timeout=timedelta(seconds=timeout_seconds),
+            device_id=where if where.type == "cuda" else None,
+        )
+    try:
+        yield processes
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn a broken or silent connection into an error that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_about_connections(error):
+            raise
+        raise EnvironmentProblem(
+            f"Another process of this run has ended or did not answer in time (train.ddp_timeout): {one_line(error)} "
+            "The cause stands in that process's own output, above or on its machine. The last checkpoint is kept; "
+            "start all processes again to go on from there."
+        ) from error
+
+
+def _is_about_connections(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or any(
+        word in text for word in ("gloo", "nccl", "connection closed", "connection reset", "timed out", "timeout")
+    )
+
+
+def _buckets(parameters: Sequence[torch.nn.Parameter]) -> Iterator[list[torch.nn.Parameter]]:
+    """The parameters in runs of at most about BUCKET numbers."""
+    bucket: list[torch.nn.Parameter] = []
+    numbers = 0
+    for parameter in parameters:
+        if bucket and numbers + parameter.numel() > BUCKET:
+            yield bucket
+            bucket, numbers = [], 0
+        bucket.append(parameter)
+        numbers += parameter.numel()
+    if bucket:
+        yield bucket

@@ -1,0 +1,62 @@
+"""The tensors of a checkpoint on disk: safetensors, whole or in shards, read back into any number of processes.
+
+One process writes state.safetensors. Where a model is sharded every process writes what it holds, through torch's
+distributed checkpoint (its Hugging Face writer; the default one pickles). Either can be read into either.
+"""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor
+
+
+def is_sharded(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether this process holds parts of the tensors only."""
+    return any(isinstance(tensor, DTensor) for tensor in tensors.values())
+
+
+def on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies that training cannot change any more, in main memory."""
+    return {name: _on_cpu(tensor.detach()) for name, tensor in tensors.items()}
+
+
+def write_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write whole tensors."""
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "state.safetensors")
+
+
+def write_shards(folder: Path, tensors: dict[str, torch.Tensor], group: dist.ProcessGroup) -> None:
+    """Write this process's parts; returns in the first process when all have been written."""
+    save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True), process_group=group)
+
+
+def read_tensors(folder: Path, masters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """All tensors; those that belong to a sharded master (KEY.NAME, of its shape) as it is sharded, others whole."""
+    targets: dict[str, Any] = {}
+    stored = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    for name, about in stored.items():
+        master = masters.get(name.partition(".")[2])
+        if isinstance(master, DTensor) and master.shape == about.size:  # type: ignore[union-attr]
+            targets[name] = torch.zeros_like(master, dtype=about.properties.dtype)  # type: ignore[union-attr]
+        else:
+            targets[name] = torch.zeros(about.size, dtype=about.properties.dtype)  # type: ignore[union-attr]
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that no process is asked: each reads its own
+        load(targets, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
+    return targets
+
+
+def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
+    if not isinstance(tensor, DTensor):
+        return tensor.to("cpu", copy=True)
+    local = tensor.to_local().to("cpu", copy=True)
+    return DTensor.from_local(
+        local, tensor.device_mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
+    )

@@ -1,0 +1,59 @@
+"""Looks at dev pairs in the middle of a run: which step was best, and whether it is time to stop."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stages.training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class DevWatch:
+    """What the evaluations of a run have come to so far; part of each checkpoint."""
+
+    best_step: int | None = None
+    best_value: float | None = None
+    without_improvement: int = 0
+    """Evaluations since the best one."""
+
+    def observe(self, step: int, metrics: Mapping[str, float], config: TrainConfig) -> bool:
+        """Take an evaluation in; whether it is the best one so far. Equal is no improvement."""
+        name = config.metric_for_best_model
+        if name is None:
+            return False
+        value = metrics[name]
+        if self.best_value is not None and not _better(value, self.best_value, name):
+            self.without_improvement += 1
+            return False
+        self.best_step, self.best_value, self.without_improvement = step, value, 0
+        logger.info("step %d is the best so far: %s %.4f on dev pairs", step, name, value)
+        return True
+
+    def out_of_patience(self, config: TrainConfig) -> bool:
+        """Whether as many evaluations in a row as `early_stopping_patience` have brought nothing."""
+        return 0 < config.early_stopping_patience <= self.without_improvement
+
+    def document(self, last_step: int) -> dict[str, Any]:
+        """What a report says: which step became the policy, where dev pairs chose it."""
+        if self.best_step is None:
+            return {}
+        return {"best_step": self.best_step, "best_value": self.best_value, "last_step": last_step}
+
+    def state(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+def due(step: int, total_steps: int, config: TrainConfig) -> bool:
+    """Whether dev pairs are looked at after this many steps: each `eval_every`, and at the end."""
+    return config.eval_every > 0 and (step % config.eval_every == 0 or step == total_steps)
+
+
+def _better(value: float, best: float, name: str) -> bool:
+    return value < best if name in LOWER_IS_BETTER else value > best
+
+
+LOWER_IS_BETTER = ("loss", "ties", "drift")

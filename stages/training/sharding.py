@@ -1,0 +1,71 @@
+"""Shards a model over the processes (FSDP2): each holds its part of weights, gradients and optimiser states.
+
+Parts are kept in fp32, which makes them the masters; a layer's weights are gathered and rounded to the compute dtype
+for as long as it computes. Gradients are summed in fp32. So the step is that of a model which is whole.
+"""
+
+from typing import Any
+
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+from data.errors import ConfigError
+from stages.processes import Processes
+from stages.scoring.model import device
+from stages.scoring.scorer import Scorer
+
+
+def shard(scorer: Scorer, processes: Processes) -> None:
+    """Replace the weights of the scorer's model by this process's part of them.
+
+    Raises:
+        ConfigError: the model cannot be sharded.
+    """
+    mesh = init_device_mesh(device().type, (processes.size,))
+    policy = MixedPrecisionPolicy(_compute_dtype(scorer.model), torch.float32, cast_forward_inputs=False)
+    for layer in _layers(scorer.model):
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(scorer.network, mesh=mesh, mp_policy=policy)
+    for module in scorer.network.modules():
+        if isinstance(module, FSDPModule):
+            module._apply(_master)  # type: ignore[no-untyped-call]
+            module.set_gradient_divide_factor(1.0)  # a sum: the loss is divided by the pairs of all processes
+            module.set_force_sum_reduction_for_comms(enable=True)
+
+
+def whole_state(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor] | None:
+    """The tensors of a sharded model, put together on the CPU, in `dtype`; None of one that is not sharded.
+
+    All processes have to ask together; each tensor stands there once, under the first of its names.
+    """
+    parameters = dict(model.named_parameters())
+    if not any(isinstance(parameter, DTensor) for parameter in parameters.values()):
+        return None
+    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - set(parameters)
+    others = {name: tensor for name, tensor in model.state_dict().items() if name not in {*parameters, *tied}}
+    whole = {name: tensor.detach().full_tensor().to("cpu", dtype) for name, tensor in parameters.items()}  # type: ignore[attr-defined]
+    return whole | {name: tensor.to("cpu") for name, tensor in others.items()}
+
+
+def _master(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if isinstance(tensor, DTensor) and tensor.is_floating_point() else tensor
+
+
+def _compute_dtype(model: PreTrainedModel) -> torch.dtype:
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    if len(dtypes) > 1:
+        raise ConfigError(
+            f"train.fsdp: the weights of {type(model).__name__} are of several dtypes "
+            f"({', '.join(sorted(map(str, dtypes)))}) and cannot be sharded together. Set train.fsdp: false, so that "
+            "every process holds all of them."
+        )
+    return dtypes.pop()
+
+
+def _layers(model: Any) -> list[torch.nn.Module]:
+    """The repeated layers, as the model itself names them."""
+    names = set(model._no_split_modules or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
