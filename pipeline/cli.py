@@ -70,10 +70,16 @@ def inspect(
         int | None, typer.Option(min=0, metavar="N", help="Pairs whose longer side has more tokens, prompt included.")
     ] = None,
     reason: Annotated[str | None, typer.Option(metavar="REASON", help="Rows rejected for this (docs/data.md).")] = None,
+    step: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Pairs of this step of the run, the largest loss first.")
+    ] = None,
+    worst: Annotated[
+        bool, typer.Option("--worst", help="Pairs whose loss was farthest above that of their steps, over the run.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many to show.")] = 3,
 ) -> None:
     """Show pairs token by token, what is scored marked, or rejected rows. Changes nothing, loads no model."""
-    found = {"key": key, "longer_than": longer_than, "reason": reason, "limit": limit}
+    found = {"key": key, "longer_than": longer_than, "reason": reason, "step": step, "worst": worst, "limit": limit}
     _run("inspect", config, set_, json, True, quiet, verbose, **found)
 
 

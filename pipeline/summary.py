@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pipeline.inspect_lines import inspected
 from pipeline.sweep.table import sweep_summary
 from pipeline.training_summary import training_table
 
@@ -113,20 +114,7 @@ def _garbage(document: dict[str, Any]) -> str:
     return "\n".join(lines) or "nothing may go"
 
 
-def _inspected(document: dict[str, Any]) -> str:
-    lines = [f"{each['location']}: {each['reason']} ({each['detail']})" for each in document["rejected"]]
-    for each in document["shown"]:
-        cut = f", {each['truncated']} cut off" if each["truncated"] else ""
-        lines.append(
-            f"{each['location']} ({each['split']}, key {each['key'][:12]}): {each['n_prompt']} tokens of prompt, "
-            f"{each['n_chosen']} scored of chosen, {each['n_rejected']} of rejected{cut}"
-        )
-        lines += [f"  {part:<9}{each[part]}" for part in ("prompt", "chosen", "rejected")]
-    n = len(document["rejected"]) + len(document["shown"])
-    return "\n".join([*lines, f"{n} shown of {document['found']} found"])
-
-
-_TOLD = {"inspect": _inspected, "status": _status, "verify": _verified, "gc": _garbage}
+_TOLD = {"inspect": inspected, "status": _status, "verify": _verified, "gc": _garbage}
 
 
 def _plan(document: dict[str, Any]) -> str:

@@ -28,6 +28,22 @@ def marked(response: Response, tokenizer: Any) -> str:
     return "".join(f"{OPEN}{text}{CLOSE}" if scored else text for scored, text in texts)
 
 
+def token_by_token(pair: TokenPair, tokenizer: Any) -> dict[str, Any]:
+    """Where the pair stands, its numbers of tokens, and each of its tokens as marked_tokens shows them."""
+    prompt, chosen = marked_tokens(pair.chosen, tokenizer)
+    return {
+        "location": pair.location,
+        "key": pair.key,
+        "n_prompt": len(pair.chosen.prompt_ids),
+        "n_chosen": pair.chosen.n_scored,
+        "n_rejected": pair.rejected.n_scored,
+        "truncated": pair.truncated,
+        "prompt": prompt,
+        "chosen": chosen,
+        "rejected": marked_tokens(pair.rejected, tokenizer)[1],
+    }
+
+
 def marked_tokens(response: Response, tokenizer: Any) -> tuple[str, str]:
     """The tokens of the prompt and of the response, each as «read» or \u27e6scored\u27e7; a line break is \u21b5."""
     prompt = "".join(f"«{text}»" for text in _token_texts(response.prompt_ids, tokenizer))

@@ -5,6 +5,7 @@ end joins. Nothing is deleted before what replaces it is durable, so a kill may 
 same, and whoever reads takes each step from one file.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,6 +45,7 @@ rewards and the margin beta times nats, null where there is no reference; all ar
 `weight` is what the pair itself pulls with: the mean of |d loss / d log pi| over chosen and rejected, per nat, before
 the division by the pairs of the step (for sigmoid: beta * sigmoid(-margin)). float32, as the sums in the store."""
 _TEXTS = ["pair_key", "source", "line"]
+_FLUSH_SECONDS = 60.0
 _ROWS = 65_536  # of a row group, and at most in memory while parts are joined
 
 
@@ -54,6 +56,7 @@ class VisitLog:
         self._folder = folder
         self._beta = beta
         self._pending: list[pa.RecordBatch] = []
+        self._flushed_at = time.monotonic()
 
     def add(
         self,
@@ -87,6 +90,12 @@ class VisitLog:
                 pa.Table.from_batches(self._pending).combine_chunks().to_batches(),
             )
             self._pending.clear()
+        self._flushed_at = time.monotonic()
+
+    def flush_if_due(self) -> None:
+        """Flush once a minute, so that a run under way can be looked at."""
+        if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
+            self.flush()
 
     def take_back(self, step: int) -> None:
         """Forget the visits of later steps: the run goes on from the end of this one."""
