@@ -30,6 +30,7 @@ PEAK_FLOPS = {
     "B200": 2250e12,
 }
 """Operations a second in bf16 with fp32 sums, dense: NVIDIA's data sheets, half of what they give with sparsity."""
+_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
 _NOT_IN_KEYS = ("NVIDIA", "TESLA", "GEFORCE", "HBM", "SXM")
 
 
@@ -92,25 +93,27 @@ class Utilisation:
 
 
 def model_cost(model: Any) -> ModelCost | None:
-    """Of a transformers model; None where parameters do not tell: quantised ones, mixtures of experts, no attention.
+    """Of a transformers model; None where its parameters do not tell: packed ones, experts, layers without attention.
 
-    Where the configuration lists kinds of layers, attention is counted of those with full attention.
+    Layers whose attention has a window count with their matrices only.
     """
     config = model.config.get_text_config()
-    if any("expert" in name for name in vars(config)) or not hasattr(config, "num_attention_heads"):
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    heads = getattr(config, "num_attention_heads", None)
+    experts = any("expert" in name and not name.startswith("_") for name in vars(config))
+    if experts or not _KINDS.issuperset(kinds) or not isinstance(heads, int):
         return None
     decoder, output = model.get_decoder(), model.get_output_embeddings()
-    head = list(output.parameters()) if output is not None else []
-    looked_up = {id(table) for table in _embeddings(decoder)} | {id(matrix) for matrix in head}
-    body = [p for p in decoder.parameters() if p.dim() >= 2 and id(p) not in looked_up]
-    if not all(p.is_floating_point() for p in body):
+    head = _matrices(output) if output is not None else []
+    not_in_body = {id(table) for table in _embeddings(decoder)} | {id(matrix) for matrix in head}
+    body = [matrix for matrix in _matrices(decoder) if id(matrix) not in not_in_body]
+    if not all(matrix.is_floating_point() for matrix in body):
         return None
-    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
-    head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    head_width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return ModelCost(
         *(_parameters(body), _parameters(p for p in body if p.requires_grad)),
         *(_parameters(head), _parameters(p for p in head if p.requires_grad)),
-        attention=kinds.count("full_attention") * config.num_attention_heads * head_width,
+        attention=kinds.count("full_attention") * heads * head_width,
     )
 
 
@@ -124,6 +127,10 @@ def peak_flops(device: str, dtype: str) -> float | None:
 
 def _is_noise(word: str) -> bool:
     return word.startswith(_NOT_IN_KEYS) or (word.endswith("GB") and word[:-2].isdigit())
+
+
+def _matrices(module: Any) -> list[Any]:
+    return [parameter for parameter in module.parameters() if parameter.dim() >= 2]
 
 
 def _embeddings(decoder: Any) -> list[Any]:
