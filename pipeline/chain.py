@@ -16,8 +16,10 @@ from pipeline.config import load_config
 from pipeline.console import error_line, printable, set_up_logging
 from pipeline.control import ProcessControl
 from pipeline.inputs import Inputs
-from pipeline.jobs import CHAIN, JOBS
+from pipeline.jobs import CHAIN, IN_SEVERAL_PROCESSES, JOBS
+from pipeline.reference_job import await_other_workers
 from pipeline.summary import summary
+from pipeline.workers import shard_of
 from stages.job import JobReport, Status
 
 logger = logging.getLogger(__name__)
@@ -38,9 +40,14 @@ class Options:
 
 
 def run_command(job: str, options: Options) -> int:
-    """Run a job, or `run` for the chain; prints its document or its summary, returns the exit code."""
+    """Run a job, or `run` for the chain; prints its document or its summary, returns the exit code.
+
+    Of several processes that torchrun started the first one prints.
+    """
     document = run_job_document(job, options)
-    if options.json:
+    if shard_of(None).index > 0:
+        pass
+    elif options.json:
         print(json.dumps(document, ensure_ascii=True, allow_nan=False))  # noqa: T201
     elif not options.quiet and (text := summary(document)):
         print("\n".join(map(printable, text.split("\n"))))  # noqa: T201
@@ -52,14 +59,18 @@ def run_command(job: str, options: Options) -> int:
 def run_job_document(job: str, options: Options) -> dict[str, Any]:
     """Run a job, or `run` for the chain; whatever happens, one document tells of it."""
     started = time.perf_counter()
-    set_up_logging(-1 if options.quiet else options.verbosity)
+    set_up_logging(-1 if options.quiet or shard_of(None).index > 0 else options.verbosity)
     document = _guarded(job, options.verbosity, lambda: _dispatch(job, options))
     document["seconds_total"] = round(time.perf_counter() - started, 3)
     return document
 
 
 def _dispatch(job: str, options: Options) -> dict[str, Any]:
-    control = ProcessControl(quiet=options.quiet)
+    worker = shard_of(None)
+    if worker.index > 0 and job not in (*IN_SEVERAL_PROCESSES, "run"):
+        logger.debug("%s is the first process's alone", job)
+        return JobReport(job, "nothing_to_do").document()
+    control = ProcessControl(quiet=options.quiet or (worker.index > 0 and job != "precompute-ref"))
     control.listen()
     inputs = Inputs(load_config(options.config, options.assignments), control, options.dry_run)
     return _run_chain(inputs, options.verbosity) if job == "run" else _run_job(job, inputs, options.arguments)
@@ -73,20 +84,29 @@ def _run_job(job: str, inputs: Inputs, arguments: Mapping[str, Any] | None = Non
     elif report.seconds > 0:
         report.details |= {"device": _device_name()}
     document = {**report.document(), "seconds_total": round(time.perf_counter() - started, 3)}
-    if report.seconds > 0:
+    if report.seconds > 0 and shard_of(None).index == 0:
         inputs.workspace.write_job(document)
     return document
 
 
 def _run_chain(inputs: Inputs, verbosity: int) -> dict[str, Any]:
-    """The three jobs in order; the first that does not succeed is the last."""
+    """The three jobs in order; the first that does not succeed is the last.
+
+    Several processes score their shares, train together, and leave the evaluation to the first of them.
+    """
     documents: list[dict[str, Any]] = []
     for job in CHAIN:
+        if job not in IN_SEVERAL_PROCESSES and shard_of(None).index > 0:
+            break
         if inputs.dry_run and job == "eval" and documents[-1]["status"] == "dry_run":
             break  # there is no policy yet to plan an evaluation of
         documents.append(_guarded(job, verbosity, partial(_run_job, job, inputs)))
         if documents[-1]["exit_code"]:
             break
+        if job == "precompute-ref" and not inputs.dry_run and shard_of(None).count > 1:
+            documents[-1] = _guarded(job, verbosity, partial(_with_the_others, inputs, documents[-1]))
+            if documents[-1]["exit_code"]:
+                break
     whole = JobReport("run", _chain_status(documents), documents[-1]["run"], pairs=documents[0]["pairs"])
     for name in ("pairs_scored", "responses_scored", "tokens", "seconds"):
         setattr(whole, name, sum(document[name] for document in documents))
@@ -95,6 +115,11 @@ def _run_chain(inputs: Inputs, verbosity: int) -> dict[str, Any]:
     for document in documents:
         whole.outputs |= document["outputs"]
     return {**whole.document(), "jobs": documents}
+
+
+def _with_the_others(inputs: Inputs, document: dict[str, Any]) -> dict[str, Any]:
+    await_other_workers(inputs)
+    return document
 
 
 def _chain_status(documents: Sequence[dict[str, Any]]) -> Status:

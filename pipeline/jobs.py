@@ -43,3 +43,5 @@ JOBS: dict[str, Callable[..., JobReport]] = {
     "import": run_import,
 }
 CHAIN = ("precompute-ref", "train", "eval")
+IN_SEVERAL_PROCESSES = ("precompute-ref", "train", "sweep")
+"""What torchrun brings more hands to; any other job is the first process's."""

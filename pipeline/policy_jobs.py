@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 from data.errors import ConfigError, GateError, StoreError
@@ -10,17 +10,20 @@ from data.field_diff import field_diff
 from data.pairs.preparation import PreparedPairs
 from data.tokens.token_pairs import TokenPairs
 from pipeline.inputs import Inputs
+from pipeline.start import Start, keep_start, out_of_reach, start_policy
 from pipeline.workers import shard_of
 from stages.costs import seconds_spared
 from stages.evaluate import Evaluation, evaluate, plan_evaluate
 from stages.job import JobReport
-from stages.model_files import unreachable
 from stages.objectives.config import unusual_betas
 from stages.reference import BoundReference
 from stages.reference_rows import ReferenceLogps, SplitPairs, reference_logps, values_digest
 from stages.run_folder import RunFolder
-from stages.train import StartPolicy, finished, plan_train, train
+from stages.train import finished, plan_train, train
+from stages.training.job import StartPolicy, Training
 from stages.training.lora import check_start
+from stages.training.trackers import check_installed
+from stages.units import ALL, Shard
 
 logger = logging.getLogger(__name__)
 
@@ -29,37 +32,44 @@ def run_train(inputs: Inputs) -> JobReport:
     """Job two."""
     workspace = inputs.workspace
     bound = inputs.bind(hold_to_lock=True)
-    run, report = train_policy(inputs, bound, inputs.pairs(bound.folder))
-    if not inputs.dry_run and shard_of(None).index == 0:
+    worker = shard_of(None)
+    prepared = inputs.pairs(bound.folder)
+    start = start_policy(inputs, bound, prepared.splits, download=True)
+    run, report = train_policy(inputs, bound, prepared, start, worker)
+    if not inputs.dry_run and worker.index == 0:
         workspace.link(workspace.latest, run)
     return report
 
 
-def train_policy(inputs: Inputs, bound: BoundReference, prepared: PreparedPairs) -> tuple[RunFolder, JobReport]:
-    """The run that the configuration stands for, trained now or before."""
+def train_policy(
+    inputs: Inputs, bound: BoundReference, prepared: PreparedPairs, start: Start, worker: Shard = ALL
+) -> tuple[RunFolder, JobReport]:
+    """The run that the configuration stands for, trained now or before; by this `worker` and its like, if not alone."""
     config, pairs = inputs.config, prepared.splits["train"]
-    start_id, start_folder = inputs.start_policy(bound, download=True)
-    if start_folder is not None:
-        check_start(start_folder, config.train.lora, config.reference.quantization)
-    run, document = inputs.run(bound, prepared.splits, start_id)
+    if start.folder is not None:
+        check_start(start.folder, config.train.lora, config.reference.quantization)
+    run, document = inputs.run(bound, prepared.splits, start.policy_id)
     if inputs.dry_run:
-        return run, plan_train(pairs, run, config.train, start_folder)
+        return run, plan_train(pairs, run, config.train, start.folder)
     if run.is_trained and run.holds(document):
+        keep_start(inputs, run, start)
         return run, finished(pairs, run)
-    if start_folder is None:
-        raise unreachable("train.model" if config.train.model else "reference.model", config.train.model or bound.model)
+    if start.folder is None:
+        raise out_of_reach(inputs, start, run)
+    check_installed(config.train.report_to)
     for sentence in unusual_betas(config.train):
         logger.warning("%s", sentence)
-    named = (bound.model, bound.config.revision) if config.train.model is None else (config.train.model, None)
-    start = StartPolicy(start_folder, start_id == bound.reference_id, named)
+    policy = StartPolicy(start.folder, start.policy_id == bound.reference_id, start.name)
     parts = run.pinned_parts() or (inputs.store(bound).part_names() if config.train.reads_reference else [])
     split = SplitPairs(pairs, stored_logps(inputs, bound, pairs, parts))
     dev = _dev_pairs(inputs, bound, prepared)
-    with _claimed(inputs, run, document, parts, split) as is_ours:
+    # Of several processes the first one claims the folder, before the others go on.
+    claim = _claimed(inputs, run, document, start, parts, split) if worker.index == 0 else nullcontext(True)
+    with claim as is_ours:
         if not is_ours:
             return run, finished(pairs, run)
-        numerics = inputs.numerics(bound)
-        report = train(split, dev, start, run, config.train, numerics, inputs.workspace.pairs, inputs.control)
+        job = Training(split, dev, policy, run, config.train, inputs.numerics(bound), inputs.workspace.pairs)
+        report = train(job, inputs.control, together=worker.count > 1)
         if split.reference is not None:
             report.details |= seconds_spared(inputs.store(bound), len(pairs), config.train.epochs)
     return run, report
@@ -67,20 +77,15 @@ def train_policy(inputs: Inputs, bound: BoundReference, prepared: PreparedPairs)
 
 @contextmanager
 def _claimed(
-    inputs: Inputs, run: RunFolder, document: dict[str, Any], parts: Sequence[str], split: SplitPairs
+    inputs: Inputs, run: RunFolder, document: dict[str, Any], start: Start, parts: Sequence[str], split: SplitPairs
 ) -> Iterator[bool]:
-    """Hold the run's folder and write down what is begun in it; False where another process has finished it meanwhile.
-
-    Of several processes that train together the first one does so, before the others go on.
-    """
-    if shard_of(None).index > 0:
-        yield True
-        return
+    """Hold the folder and write down what is begun in it; False where another process has finished it meanwhile."""
     with run.only_writer():
         if run.is_trained and run.holds(document):
             yield False
             return
         run.claim(document)
+        keep_start(inputs, run, start)
         inputs.write_config(run.path)
         if split.reference is not None:
             run.pin(parts, values_digest(split.reference))
@@ -122,9 +127,11 @@ def run_eval(inputs: Inputs) -> JobReport:
             "No pairs are held out, so there is nothing to evaluate on. Set data.eval_fraction above 0, or name a "
             "source under data.eval, and run the three jobs again."
         )
-    start_id, _ = inputs.start_policy(bound, download=False)
-    run, document = inputs.run(bound, prepared.splits, start_id)
+    start = start_policy(inputs, bound, prepared.splits, download=False)
+    run, document = inputs.run(bound, prepared.splits, start.policy_id)
     _check_trained(inputs, run, document)
+    if not inputs.dry_run:
+        keep_start(inputs, run, start)
     reference = stored_logps(inputs, bound, pairs)
     evaluation = evaluation_of(inputs, bound, run, prepared, reference)
     if inputs.dry_run:

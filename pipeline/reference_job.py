@@ -1,8 +1,11 @@
 """Job one: the reference is scored on all pairs that the store does not have."""
 
 import logging
+import time
 
+from data.errors import Interrupted
 from data.pairs.preparation import PreparedPairs
+from data.store.reference_store import missing_keys
 from data.tokens.token_pairs import TokenPairs
 from pipeline.inputs import Inputs
 from pipeline.snapshots import keep_snapshot, since_last
@@ -11,6 +14,8 @@ from stages.job import JobReport
 from stages.precompute_ref import Precomputation, find_work, plan_precompute, precompute_ref, settle
 from stages.reference import BoundReference, write_lock
 from stages.units import ALL, Shard
+
+_LOOK_SECONDS = 1.0  # between looks at what other workers have stored
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +56,25 @@ def score_reference(
         "coverage": prepared.coverage.document(),
     }
     return report
+
+
+def await_other_workers(inputs: Inputs) -> None:
+    """Until the store is complete: whoever has scored its share goes on when the others have.
+
+    No connection is held meanwhile, so none can time out; a worker that fails ends the others through torchrun.
+    """
+    if not inputs.config.train.reads_reference:
+        return
+    bound = inputs.bind()
+    pairs, store = inputs.pairs(bound.folder).all, inputs.store(bound)
+    wanted = pairs.keys.unique()
+    while missing := len(missing_keys(wanted.to_list(), store.rows(["pair_key"], damaged="skip"))):
+        if inputs.control.stop_requested():
+            raise Interrupted(
+                f"Stopped by a signal while other workers were scoring {missing} pairs; what is scored is stored. Run "
+                "the same command again."
+            )
+        time.sleep(_LOOK_SECONDS)
 
 
 def precomputation(

@@ -73,13 +73,13 @@ def processes_started(environment: Mapping[str, str] = os.environ) -> Processes:
 
 
 @contextmanager
-def working_together(timeout_seconds: float) -> Iterator[Processes]:
-    """Connect the processes; one that does not answer for so long ends the others.
+def working_together(timeout_seconds: float, *, together: bool) -> Iterator[Processes]:
+    """Connect the processes that torchrun has started, or stay alone; one that is silent for so long ends the others.
 
     Raises:
         EnvironmentProblem: another process has ended or does not answer.
     """
-    processes = processes_started()
+    processes = processes_started() if together else ALONE
     if processes.size == 1:
         yield processes
         return

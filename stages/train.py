@@ -5,7 +5,7 @@ A finished run is found finished without loading a model; an interrupted one goe
 
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING
 from safetensors import safe_open
 
 from data.durable import write_folder
-from data.pairs.folder import PairsFolder
-from data.schema import both_sides
+from data.schema import Response, both_sides
 from data.tokens.token_pairs import TokenPairs
 from stages.job import Control, JobReport
-from stages.reference_rows import SplitPairs
 from stages.run_folder import RunFolder
-from stages.scoring.config import Numerics
 from stages.training.config import TrainConfig
+from stages.training.job import Training
 from stages.training.order import steps_per_epoch
 
 if TYPE_CHECKING:
@@ -30,16 +28,6 @@ if TYPE_CHECKING:
 CHECKPOINT_BYTES = 12  # a parameter: fp32 master and AdamW's two moments
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StartPolicy:
-    """The model that training starts from."""
-
-    folder: Path
-    is_reference: bool
-    name: tuple[str, str | None]
-    """Hub id or folder as it is configured, and the revision: what the run's adapter is an adapter to."""
 
 
 def plan_train(pairs: TokenPairs, run: RunFolder, config: TrainConfig, start: Path | None) -> JobReport:
@@ -71,87 +59,76 @@ def finished(pairs: TokenPairs, run: RunFolder) -> JobReport:
     return JobReport("train", "nothing_to_do", run.path.name, pairs=len(pairs), outputs=_outputs(run))
 
 
-def train(
-    split: SplitPairs,
-    dev: SplitPairs | None,
-    start: StartPolicy,
-    run: RunFolder,
-    config: TrainConfig,
-    numerics: Numerics,
-    tokenizer: PairsFolder,
-    control: Control,
-) -> JobReport:
-    """Train the policy on `split` and save it, with its tokenizer, into the run's folder; `dev` is only looked at."""
+def train(job: Training, control: Control, *, together: bool = False) -> JobReport:
+    """Train the policy and save it, with its tokenizer, into the run's folder.
+
+    `together` with the other processes that torchrun has started, each of which calls this.
+    """
     from stages.processes import working_together
+    from stages.scoring.model import device_name
+    from stages.training.flops import Utilisation
     from stages.training.loop import Trainer
     from stages.training.policy import load_policy
     from stages.training.sharding import shard
 
-    with working_together(config.ddp_timeout) as processes:
-        every = chain(both_sides(split.pairs), both_sides(dev.pairs) if dev else ())
-        scorer = load_policy(start.folder, numerics, every, config)
-        if not run.has_checkpoints:
-            _check_start(split, start, scorer, config, numerics)
+    config = job.config
+    with working_together(config.ddp_timeout, together=together) as processes:
+        scorer = load_policy(job.start.folder, job.numerics, _responses(job), config)
+        if not job.run.has_checkpoints:
+            _check_start(job, scorer)
+        utilisation = Utilisation(scorer.model, device_name(), job.numerics.dtype, processes.size)
         if config.fsdp and processes.size > 1:
             shard(scorer, processes)
-        trainer = Trainer(split, dev, scorer, config, run.path, run.identity, control, processes)
+        trainer = Trainer(job, scorer, control, utilisation, processes)
         trainer.resume()
         steps_before, tokens_before = trainer.progress.step, trainer.progress.tokens
         trainer.run()
-        _save(scorer, start, run, numerics, tokenizer, processes)
+        _save(job, scorer, processes)
     return JobReport(
         "train",
         "done",
-        run.path.name,
-        pairs=len(split.pairs),
+        job.run.path.name,
+        pairs=len(job.split.pairs),
         tokens=trainer.progress.tokens - tokens_before,
         seconds=trainer.seconds,
-        outputs=_outputs(run),
-        details={
-            "steps_total": trainer.total_steps,
-            "steps_before": steps_before,
-            "steps_skipped": trainer.progress.skipped,
-            **trainer.watch.document(trainer.progress.step),
-        },
+        outputs=_outputs(job.run),
+        details={"steps_before": steps_before, **trainer.document()},
     )
 
 
-def _check_start(
-    split: SplitPairs, start: StartPolicy, scorer: "Scorer", config: TrainConfig, numerics: Numerics
-) -> None:
+def _responses(job: Training) -> Iterator[Response]:
+    """All that the policy will be asked for."""
+    splits = (job.split,) if job.dev is None else (job.split, job.dev)
+    return chain.from_iterable(both_sides(split.pairs) for split in splits)
+
+
+def _check_start(job: Training, scorer: "Scorer") -> None:
     """Before the first update of a run: does the policy score as the reference did?"""
     from stages.training.step_zero import check_step_zero
 
-    if split.reference is None:
-        logger.info("%s reads no reference, so the step-0 check does not apply", config.objective_name())
-    elif start.is_reference:
-        check_step_zero(scorer, split.pairs, split.reference, numerics.dtype)
+    if job.split.reference is None:
+        logger.info("%s reads no reference, so the step-0 check does not apply", job.config.objective_name())
+    elif job.start.is_reference:
+        check_step_zero(scorer, job.split.pairs, job.split.reference, job.numerics.dtype)
     else:
         logger.info("the policy does not start from the reference, so the step-0 check does not apply")
 
 
-def _save(
-    scorer: "Scorer",
-    start: StartPolicy,
-    run: RunFolder,
-    numerics: Numerics,
-    tokenizer: PairsFolder,
-    processes: "Processes",
-) -> None:
+def _save(job: Training, scorer: "Scorer", processes: "Processes") -> None:
     """Write the policy's folder, by the first process; the others wait until it is there."""
     import torch
 
     from stages.training.policy import save_policy
     from stages.training.sharding import whole_state
 
-    state = whole_state(scorer.model, getattr(torch, numerics.dtype))
+    state = whole_state(scorer.model, getattr(torch, job.numerics.dtype))
 
     def save(folder: Path) -> None:
-        save_policy(scorer.model, folder, start.folder, start.name, state)
-        tokenizer.copy_tokenizer(folder)
+        save_policy(scorer.model, folder, job.start.folder, job.start.name, state)
+        job.tokenizer.copy_tokenizer(folder)
 
     if processes.is_first:
-        write_folder(run.policy, save)
+        write_folder(job.run.policy, save)
     processes.wait_for_all()
 
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,16 +19,18 @@ from stages.job import Bar, Control
 from stages.metrics.preference import preference_metrics
 from stages.pair_losses import PairLosses
 from stages.processes import ALONE, Processes
-from stages.reference_rows import SplitPairs
 from stages.response_scores import score_pairs
 from stages.scoring.scorer import Scorer
 from stages.training.checkpoint import Checkpoints
 from stages.training.config import TrainConfig
 from stages.training.dev_watch import DevWatch, due
+from stages.training.flops import Utilisation
+from stages.training.job import Training
 from stages.training.memory import peak_memory_bytes
 from stages.training.optimizer import MasterAdamW
 from stages.training.order import StepOrder, steps_per_epoch
-from stages.training.run_log import RunLog, step_metrics
+from stages.training.recorder import Recorder, recording
+from stages.training.run_log import step_metrics
 from stages.training.schedule import learning_rate, warmup_length
 from stages.training.step import StepMaker, StepResult
 
@@ -51,32 +52,30 @@ class Progress:
 
 @dataclass
 class Trainer:
-    """One run: its pairs, the policy, and the folder it writes to."""
+    """One run, trained by this process and its like."""
 
-    split: SplitPairs
-    dev: SplitPairs | None
-    """Looked at each `eval_every` steps; None: never."""
+    job: Training
     scorer: Scorer
-    config: TrainConfig
-    folder: Path
-    identity: str
     control: Control
+    utilisation: Utilisation
     processes: Processes = ALONE
     progress: Progress = field(default_factory=Progress)
+    watch: DevWatch = field(default_factory=DevWatch)
     seconds: float = 0.0
     """Of stepping, in this process."""
 
     def __post_init__(self) -> None:
-        config, pairs = self.config, self.split.pairs
+        config, (pairs, reference) = self.job.config, self.job.split
         self._optimizer = MasterAdamW(self.scorer.model, config.weight_decay, config.optim)
-        losses = PairLosses(config, self.split.reference)
-        self._maker = StepMaker(self.scorer, losses, self.split.reference, self.processes)
+        self._maker = StepMaker(self.scorer, PairLosses(config, reference), reference, self.processes)
         self._order = StepOrder(pairs, config.seed, config.pairs_per_step)
         self._steps_per_epoch = steps_per_epoch(len(pairs), config.pairs_per_step)
         self.total_steps = self._steps_per_epoch * config.epochs
         self._warmup = warmup_length(config.warmup_steps, self.total_steps)
-        self._checkpoints = Checkpoints(self.folder / "checkpoints", self.identity, config.keep, self.processes)
-        self.watch = DevWatch()
+        folder = self.job.run.path / "checkpoints"
+        self._checkpoints = Checkpoints(folder, self.job.run.identity, config.keep, self.processes)
+        self._recorder: Recorder | None = None
+        self._ends: dict[str, Any] = {}
 
     def resume(self) -> None:
         """Go on from the newest checkpoint that verifies; metrics beyond it are taken back.
@@ -101,91 +100,106 @@ class Trainer:
             PipelineError: loss or gradient are not finite, again and again; the last checkpoint is kept.
             EnvironmentProblem: a checkpoint cannot be written; those before it are kept.
         """
+        config, n_pairs = self.job.config, len(self.job.split.pairs)
         epochs, steps = divmod(self.progress.step, self._steps_per_epoch)
-        visited = epochs * len(self.split.pairs) + steps * self.config.pairs_per_step
-        total = len(self.split.pairs) * self.config.epochs
-        with _reproducible(self.config), self.control.bar("training", total, stored=visited) as bar, self._log() as log:
-            while self.progress.step < self.total_steps and not self.watch.out_of_patience(self.config):
-                metrics = self._step(bar)
-                improved = self._look_at_dev(metrics)
-                if log is not None:
-                    log.append(metrics)
-                bar.note(_note(metrics))
+        visited = epochs * n_pairs + steps * config.pairs_per_step
+        with (
+            _reproducible(config),
+            recording(self.job, self.progress.step, here=self.processes.is_first) as self._recorder,
+            self.control.bar("training", n_pairs * config.epochs, stored=visited) as bar,
+        ):
+            while self.progress.step < self.total_steps and not self.watch.out_of_patience(config):
+                improved = self._step(bar)
                 at_end = self.progress.step == self.total_steps
-                if improved or (self.progress.step % self.config.checkpoint_every == 0 and not at_end):
+                if improved or (self.progress.step % config.checkpoint_every == 0 and not at_end):
                     self._checkpoint()
                 self._checkpoints.check()
-        self._checkpoints.wait()
+            self._checkpoints.wait()
+            if self._recorder is not None:
+                self._recorder.finish()
+                self._ends = self._recorder.document()
         self._take_the_best()
 
-    def _step(self, bar: Bar) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
+        """What the run came to, for its report."""
+        skipped = {"steps_skipped": self.progress.skipped} if self.progress.skipped else {}
+        best = self.watch.document(self.progress.step)
+        return {"steps_total": self.total_steps, **skipped, **best, **self._ends}
+
+    def _step(self, bar: Bar) -> bool:
+        """One step; whether dev pairs liked the policy after it better than ever before."""
         started = time.perf_counter()
         self._stop_if_all_asked()
-        number = self.progress.step
-        torch.manual_seed(hash((self.config.seed, number)))  # for models that draw numbers in eval mode, too
+        config, number = self.job.config, self.progress.step
+        torch.manual_seed(hash((config.seed, number)))  # for models that draw numbers in eval mode, too
         result = self._maker.gradients(self._order.step(number), self._stop_if_asked, bar)
-        rate = learning_rate(
-            number, self.total_steps, self.config.learning_rate, self._warmup, self.config.lr_scheduler_type
-        )
+        rate = learning_rate(number, self.total_steps, config.learning_rate, self._warmup, config.lr_scheduler_type)
         norm = self._update(result, rate)
         seconds = time.perf_counter() - started
         self.progress.step += 1
         self.progress.tokens += result.tokens
         self.seconds += seconds
-        return {
+        line = {
             "step": self.progress.step,
             "epoch": self.progress.step / self._steps_per_epoch,
-            **step_metrics(result, self.config.beta, rewards=self.split.reference is not None),
+            **step_metrics(result, config.beta, rewards=self.job.split.reference is not None),
             "grad_norm": norm,
             "learning_rate": rate,
             "num_tokens": self.progress.tokens,
             "tokens_per_second": result.tokens / seconds,
+            **self.utilisation.of(result.pairs, seconds),
             "peak_memory_bytes": peak_memory_bytes(),
-            "skipped_steps": self.progress.skipped,
         }
+        improved = self._look_at_dev(line)
+        if self._recorder is not None:
+            self._recorder.add(result, line, bar)
+        self._judge(result, norm)
+        return improved
 
     def _update(self, result: StepResult, rate: float) -> float:
-        """Update the policy; a step whose loss or gradient is not finite is left out, a few in a row end the run."""
+        """Update the policy, unless loss or gradient are not finite; the gradient's norm, or NaN."""
         norm = math.nan
         if math.isfinite(result.loss):
-            norm = self._optimizer.step(rate, self.config.max_grad_norm, self.processes)
+            norm = self._optimizer.step(rate, self.job.config.max_grad_norm, self.processes)
         else:
             self._optimizer.drop_gradients()
+        finite = math.isfinite(norm)
+        self.progress.skipped += not finite
+        self.progress.skipped_in_row = 0 if finite else self.progress.skipped_in_row + 1
+        return norm
+
+    def _judge(self, result: StepResult, norm: float) -> None:
+        """Say that a step was left out; a few in a row end the run."""
         if math.isfinite(norm):
-            self.progress.skipped_in_row = 0
-            return norm
-        self.progress.skipped += 1
-        self.progress.skipped_in_row += 1
-        name, value = ("loss", result.loss) if not math.isfinite(result.loss) else ("gradient norm", norm)
+            return
+        name, value = ("gradient norm", norm) if math.isfinite(result.loss) else ("loss", result.loss)
         where = ", ".join(pair.location for pair in result.pairs[:10])
-        step = self.progress.step + 1
+        step = self.progress.step
+        logger.warning("step %d was left out: its %s is %s (pairs %s)", step, name, value, where)
         if self.progress.skipped_in_row == MAX_SKIPPED:
             raise PipelineError(
                 f"Training stopped at step {step}: the {name} is {value}, and so it was in the {MAX_SKIPPED - 1} steps "
                 f"before. None of these updates was applied, and the last checkpoint is kept. The pairs of this step: "
-                f"{where}. A lower train.learning_rate, or reference.dtype: float32, usually helps."
+                f"{where}; `pipeline inspect --step {step}` shows what each came to. A lower train.learning_rate, or "
+                "reference.dtype: float32, usually helps."
             )
-        logger.warning("step %d is skipped: its %s is %s (pairs %s)", step, name, value, where)
-        return norm
 
-    def _look_at_dev(self, metrics: dict[str, Any]) -> bool:
-        """Evaluate on dev pairs where it is time to, into the step's metrics; whether this is the best step so far."""
-        step = self.progress.step
-        if self.dev is None or not due(step, self.total_steps, self.config):
+    def _look_at_dev(self, line: dict[str, Any]) -> bool:
+        """Evaluate on dev pairs where it is time to, into the step's line; whether this is the best step so far."""
+        dev, config = self.job.dev, self.job.config
+        if dev is None or not due(self.progress.step, self.total_steps, config):
             return False
-        rewards = self.dev.reference is not None
-        with self.control.bar("dev pairs", len(self.dev.pairs)) as bar:
+        with self.control.bar("dev pairs", len(dev.pairs)) as bar:
             records = score_pairs(
-                self.dev.pairs,
-                self.dev.reference,
+                *dev,
                 self.scorer,
-                self.config,
+                config,
                 lambda batch: bar.advance(len(batch.responses) / 2, batch.n_tokens),
                 self.processes,
             )
-        found = preference_metrics(records, self.config.beta, rewards=rewards)
-        metrics |= {f"dev/{name}": value for name, value in found.items()}
-        return self.watch.observe(step, found, self.config)
+        metrics = preference_metrics(records, config.beta, rewards=dev.reference is not None)
+        line |= {f"dev/{name}": value for name, value in metrics.items()}
+        return self.watch.observe(self.progress.step, metrics, config)
 
     def _take_the_best(self) -> None:
         """Put the policy where dev pairs liked it best, if they were asked."""
@@ -208,27 +222,17 @@ class Trainer:
         if self.progress.step > 0:
             self._checkpoint()
             self._checkpoints.wait()
-            saved = f"saved in {self.folder / 'checkpoints'}"
+            saved = f"saved in {self.job.run.path / 'checkpoints'}"
         raise Interrupted(
             f"Stopped by a signal after step {self.progress.step} of {self.total_steps}, {saved}. Run the same command "
             "again to go on exactly from there."
         )
 
     def _checkpoint(self) -> None:
+        if self._recorder is not None:
+            self._recorder.flush()
         state = {"progress": asdict(self.progress), "dev": self.watch.state()}
         self._checkpoints.save(self._optimizer.state(), self.progress.step, state, self.watch.best_step)
-
-    @contextmanager
-    def _log(self) -> Iterator[RunLog | None]:
-        """The run's log, in the process that writes it."""
-        if not self.processes.is_first:
-            yield None
-            return
-        log = RunLog(self.folder / "metrics.jsonl", self.progress.step)
-        try:
-            yield log
-        finally:
-            log.close()
 
 
 @contextmanager
@@ -241,8 +245,3 @@ def _reproducible(config: TrainConfig) -> Iterator[None]:
             yield
         finally:
             torch.use_deterministic_algorithms(before)
-
-
-def _note(metrics: dict[str, Any]) -> str:
-    margin = f", margin {metrics['rewards/margins']:+.3f}" if "rewards/margins" in metrics else ""
-    return f"loss {metrics['loss']:.4f}{margin}"
