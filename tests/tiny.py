@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,21 @@ def save_model(folder: Path, seed: int = 0, **changes: Any) -> Path:
     """A model folder as `save_pretrained` leaves it."""
     build_model(seed, **changes).save_pretrained(folder)
     build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_adapter(folder: Path, base: Path, seed: int = 1, **settings: Any) -> Path:
+    """An adapter to the model in `base` as peft leaves it, with random weights, so that it changes something."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft asks transformers under an old name, and likes no adapted output layer
+        torch.manual_seed(seed)
+        changes = {"r": 4, "target_modules": "all-linear", "init_lora_weights": False} | settings
+        adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(**changes))
+        adapted.save_pretrained(folder)
     return folder
 
 

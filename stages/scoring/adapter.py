@@ -27,7 +27,9 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> None:
     """
     peft = import_peft()
     try:
-        inject(model, peft.PeftConfig.from_pretrained(folder), seed=0)
+        config = peft.PeftConfig.from_pretrained(folder)
+        config.inference_mode = False  # as saved it is true, and the adapter would be frozen
+        inject(model, config, seed=0)
         loaded = peft.set_peft_model_state_dict(model, load_file(folder / WEIGHTS), adapter_name=_NAME)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         raise ConfigError(
@@ -56,15 +58,24 @@ def inject(model: PreTrainedModel, config: Any, seed: int) -> None:
     model.eval()  # type: ignore[no-untyped-call]  # peft's new modules are in training mode
 
 
-def save_adapter(model: PreTrainedModel, folder: Path, base: str, revision: str | None) -> None:
-    """Write the model's adapter as peft does, so that peft, transformers and we load it on `base`."""
+def save_adapter(
+    model: PreTrainedModel,
+    folder: Path,
+    base: str,
+    revision: str | None,
+    state: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write the model's adapter as peft does, so that peft, transformers and we load it on `base`.
+
+    `state` has the tensors of a sharded model.
+    """
     peft = import_peft()
     config: Any = model.peft_config[_NAME]
     config.base_model_name_or_path, config.revision, config.inference_mode = base, revision, True
     if isinstance(config.target_modules, set):  # which would come in another order each time
         config.target_modules = sorted(config.target_modules)
     config.save_pretrained(folder)
-    tensors = peft.get_peft_model_state_dict(model, adapter_name=_NAME, save_embedding_layers=False)
+    tensors = peft.get_peft_model_state_dict(model, state, adapter_name=_NAME, save_embedding_layers=False)
     named = {f"{_PREFIX}{name}": tensor.contiguous() for name, tensor in tensors.items()}
     save_file(named, folder / WEIGHTS, metadata={"format": "pt"})
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from data.errors import ConfigError, one_line
@@ -51,14 +52,21 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, seed: int) -> None:
         ) from error
 
 
-def save_policy(model: PreTrainedModel, folder: Path, start: Path, name: tuple[str, str | None]) -> None:
-    """Write what was trained: the whole model, or its adapter alone.
+def save_policy(
+    model: PreTrainedModel,
+    folder: Path,
+    start: Path,
+    name: tuple[str, str | None],
+    state: dict[str, torch.Tensor] | None,
+) -> None:
+    """Write what was trained: the whole model, or its adapter alone; `state` has the tensors of a sharded model.
 
     The adapter is to the base of `start`, or, where that is a whole model, to `start`: the Hub id or folder and
     revision that `name` gives.
     """
     if not is_adapted(model):
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=state)
         return
     base, revision = base_of(start) if is_adapter(start) else name
-    save_adapter(model, folder, str(Path(base).resolve()) if Path(base).is_dir() else base, revision)
+    place = str(Path(base).resolve()) if Path(base).is_dir() else base
+    save_adapter(model, folder, place, revision, state)
