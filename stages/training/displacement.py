@@ -50,8 +50,7 @@ class Displacement:
             f"Likelihood displacement: by step {line['step']} the chosen responses have become less likely than "
             f"under the reference, by {fall:.1f} nats ({_times(fall)}; mean chosen reward {chosen:+.2f} over the last "
             f"{STEPS} steps), while margins grow ({margin:+.2f}): the rejected ones fall further. Where that is not "
-            f"wanted, train.objective helps: {', or '.join(self._remedies)}; so does a larger train.beta. See "
-            "docs/metrics.md."
+            f"wanted, train.objective helps: {', or '.join(self._remedies)}. See docs/metrics.md."
         )
 
 
