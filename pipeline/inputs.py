@@ -27,7 +27,6 @@ from pipeline.config import PipelineConfig
 from pipeline.workspace import Workspace
 from stages.job import Control
 from stages.model_files import (
-    locate,
     model_identity,
     tokenizer_digests,
     tokenizer_folder,
@@ -139,16 +138,6 @@ class Inputs:
     def token_origin(self, bound: BoundReference) -> dict[str, Any]:
         """All that a change of which may change the tokens of a pair, bar the pair."""
         return self.tokenization(bound.folder) | {"max_length": self.config.data.max_length}
-
-    def start_policy(self, bound: BoundReference, *, download: bool) -> tuple[str | None, Path | None]:
-        """Identity and folder of the model that training starts from; None, None where it is out of reach."""
-        if self.config.train.model is None and bound.own:
-            return bound.reference_id, bound.folder
-        model = self.config.train.model
-        folder = bound.folder if model is None else locate(model, None, download=download)
-        if folder is None:
-            return None, None
-        return self.model_id(folder, bound), folder
 
     def model_id(self, folder: Path, bound: BoundReference) -> str:
         """Identity of a model under the reference's numerics: the reference's, if it is the reference."""

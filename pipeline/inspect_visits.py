@@ -13,6 +13,7 @@ from data.schema import TokenPair
 from data.tokens.marked_text import token_by_token
 from data.tokens.token_pairs import TokenPairs
 from pipeline.inputs import Inputs
+from pipeline.start import start_policy
 from stages.metrics.worst import visits_of_step, worst_pairs
 from stages.reference import BoundReference
 from stages.run_folder import RunFolder
@@ -27,8 +28,8 @@ def run_of(inputs: Inputs, bound: BoundReference, prepared: PreparedPairs) -> Ru
     Raises:
         StoreError: no visits are recorded in it.
     """
-    start_id, _ = inputs.start_policy(bound, download=False)
-    run, _ = inputs.run(bound, prepared.splits, start_id)
+    start = start_policy(inputs, bound, prepared.splits, download=False)
+    run, _ = inputs.run(bound, prepared.splits, start.policy_id)
     if not _asked(run, _extent)["visits"]:
         raise StoreError(_nothing_recorded(inputs, run))
     return run

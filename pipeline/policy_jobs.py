@@ -60,7 +60,8 @@ def train_policy(
     for sentence in unusual_betas(config.train):
         logger.warning("%s", sentence)
     policy = StartPolicy(start.folder, start.policy_id == bound.reference_id, start.name)
-    parts = run.pinned_parts() or (inputs.store(bound).part_names() if config.train.reads_reference else [])
+    pinned = run.pinned_parts() if run.holds(document) else None  # the folder of another run is refused below
+    parts = pinned or (inputs.store(bound).part_names() if config.train.reads_reference else [])
     split = SplitPairs(pairs, stored_logps(inputs, bound, pairs, parts))
     dev = _dev_pairs(inputs, bound, prepared)
     # Of several processes the first one claims the folder, before the others go on.

@@ -10,6 +10,7 @@ from data.store.compaction import find_merges
 from data.store.reference_store import ReferenceStore
 from data.store.references import stored_references
 from pipeline.inputs import Inputs
+from pipeline.start import start_policy
 from stages.garbage import find_garbage, take_away
 from stages.job import JobReport
 from stages.model_files import unreachable
@@ -24,8 +25,9 @@ def run_status(inputs: Inputs) -> JobReport:
     """What is stored, and what to run next."""
     bound = inputs.bind()
     prepared = inputs.pairs(bound.folder)
+    start = start_policy(inputs, bound, prepared.splits, download=False)
     document = store_status(prepared.all, inputs.store(bound), bound, inputs.token_origin(bound))
-    run, _ = inputs.run(bound, prepared.splits, inputs.start_policy(bound, download=False)[0])
+    run, _ = inputs.run(bound, prepared.splits, start.policy_id)
     if document["reference"]["pairs_missing"] and inputs.config.train.reads_reference:
         document["next"] = "pipeline precompute-ref"
     else:

@@ -1,6 +1,7 @@
 """The folder of one training run: what run it holds, whether it is finished, and who may write into it.
 
 run.json          what the run's identity is made of
+start.json        with `train.model: passed`: the run whose policy this one was begun from, and when
 reference.json    which parts of the store it reads, and a digest of the values in them
 lock              held by the process that trains
 config.yaml       the resolved configuration (written by the caller, before work starts)

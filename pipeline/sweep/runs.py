@@ -11,6 +11,7 @@ from data.identity import document_key
 from data.pairs.preparation import PreparedPairs
 from pipeline.inputs import Inputs
 from pipeline.policy_jobs import evaluation_of, stored_logps, train_policy
+from pipeline.start import Start, start_policy
 from pipeline.sweep.comparison import RunResult, Score
 from pipeline.sweep.config import Metric
 from pipeline.sweep.grid import GridPoint
@@ -49,7 +50,7 @@ class GridRuns:
 
     def train(self, i: int) -> JobReport:
         """Train it unless that was done before; in a dry run, say what it takes."""
-        return train_policy(self._inputs_of(i), self.bound, self.prepared)[1]
+        return train_policy(self._inputs_of(i), self.bound, self.prepared, self._start)[1]
 
     def evaluate(self, i: int, split: Split) -> JobReport:
         """Score the pairs of a split with it unless that was done before; no gates."""
@@ -80,9 +81,15 @@ class GridRuns:
     @cached_property
     def _folders(self) -> list[tuple[RunFolder, dict[str, Any]]]:
         """Where each run belongs, and what makes it that run."""
-        start_id, _ = self.inputs.start_policy(self.bound, download=True)
         splits = self.prepared.splits
+        start_id = self._start.policy_id
         return [self._inputs_of(i).run(self.bound, splits, start_id) for i in range(len(self.points))]
+
+    @cached_property
+    def _start(self) -> Start:
+        """What all runs start from: they are compared."""
+        grid = [point.config.train for point in self.points]
+        return start_policy(self.inputs, self.bound, self.prepared.splits, download=True, grid=grid)
 
     def _inputs_of(self, i: int) -> Inputs:
         """What a job of this grid point alone would have."""

@@ -13,6 +13,9 @@ from stages.training.trackers import TrackerName
 OptimizerName = Literal["adamw", "adamw_8bit"]
 ReportTo = Annotated[list[TrackerName], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
+PASSED = "passed"
+"""As `train.model`: the policy of the newest run that passed."""
+
 _NO_PART_OF_A_RUN = {
     "checkpoint_every", "keep", "gradient_checkpointing", "fsdp", "ddp_timeout", "deterministic", "report_to",
 }  # fmt: skip
@@ -23,7 +26,8 @@ class TrainConfig(ObjectiveConfig):
     """Section `train`: the objective and how it is optimised. Names are TRL's where TRL has one."""
 
     model: str | None = None
-    """Hub id or folder that the policy starts from; none: the reference."""
+    """Hub id or folder that the policy starts from; `passed`: the newest that passed (./passed is a folder); none: the
+    reference."""
     lora: LoraSettings | None = None
     """Train an adapter instead of the model's own weights (docs/adapters.md); none: train all of it."""
     learning_rate: float = Field(default=1e-6, gt=0.0)
