@@ -46,8 +46,6 @@ class _SilentBar:
 
     def show(self, figures: Mapping[str, str]) -> None: ...
 
-    def note(self, text: str) -> None: ...
-
 
 class _Done:
     """What has been done so far, in words."""
@@ -95,9 +93,6 @@ class _LineBar:
         self._figures = figures
         self._widths |= {name: max(len(text), self._widths.get(name, 0)) for name, text in figures.items()}
 
-    def note(self, text: str) -> None:
-        self.show({"": text})
-
     def finish(self, inner: bool = False) -> None:
         speak = self._said or (self._so_far.pairs and not inner)  # reading a small file is nothing to speak of
         if self._unsaid and speak:
@@ -108,7 +103,7 @@ class _LineBar:
         so_far, figures = self._so_far, self._figures
         stored = f" ({so_far.stored} stored before)" if so_far.stored else ""
         parts = [f"{self._label}: {so_far.count()}{stored}"]
-        parts += [f"{name} {text.rjust(self._widths[name])}".lstrip() for name, text in figures.items()]
+        parts += [f"{name} {text.rjust(self._widths[name])}" for name, text in figures.items()]
         parts += so_far.rates(self._printed, tokens="tokens/s" not in figures)
         if left := so_far.seconds_left(self._printed):
             parts.append(f"{_duration(left)} left")
@@ -162,9 +157,6 @@ class _RichBar:
 
     def show(self, figures: Mapping[str, str]) -> None:
         self._figures = figures
-
-    def note(self, text: str) -> None:
-        self.show({"": text})
 
     def __rich__(self) -> "RenderableType":
         from rich.console import Group

@@ -17,9 +17,6 @@ class Bar(Protocol):
     def show(self, figures: Mapping[str, str]) -> None:
         """Show figures beside the bar, by their names, in place of those before."""
 
-    def note(self, text: str) -> None:
-        """Show a few words beside the bar (a loss, say)."""
-
 
 class Control(Protocol):
     """The hands of whoever runs a stage."""

@@ -143,6 +143,30 @@ def test_what_a_tracker_prints_stays_out_of_the_jobs_document(capsys):
     assert (captured.out, captured.err) == ("", "* Run opened\n")
 
 
+def test_a_run_reports_what_stands_in_its_metrics(work):
+    work.run("precompute-ref")
+    run = work.root / "runs" / work.run("train", "train.report_to=tensorboard")["run"]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    seen = events(run)
+    assert seen.keys() == lines[0].keys() - {"step"}
+    assert seen["loss"] == [(line["step"], pytest.approx(line["loss"], rel=1e-6)) for line in lines]
+
+
+def test_whom_a_run_reports_to_is_no_part_of_it(work):
+    work.run("precompute-ref")
+    first = work.run("train")
+    again = work.run("train", "train.report_to=[tensorboard]")
+    assert (again["status"], again["run"]) == ("nothing_to_do", first["run"])
+
+
+def test_a_missing_package_stops_the_job_before_any_work(work, monkeypatch):
+    work.run("precompute-ref")
+    monkeypatch.setattr("stages.training.trackers.find_spec", lambda name: None)
+    document = work.run("train", "train.report_to=wandb", expect=2)
+    assert "pip install 'offline-preference-pipeline[wandb]'" in document["message"]
+    assert not (work.root / "runs").exists()
+
+
 def in_its_own_process(code, folder, **environment):
     """These packages read the environment when they are first used, and keep what they read."""
     code = f"from pathlib import Path; from stages.training.trackers import open_trackers\n{code}"
