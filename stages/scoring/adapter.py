@@ -72,8 +72,9 @@ def save_adapter(
     peft = import_peft()
     config: Any = model.peft_config[_NAME]
     config.base_model_name_or_path, config.revision, config.inference_mode = base, revision, True
-    if isinstance(config.target_modules, set):  # which would come in another order each time
-        config.target_modules = sorted(config.target_modules)
+    for field, value in vars(config).items():
+        if isinstance(value, set):  # which would come in another order each time
+            setattr(config, field, sorted(value))
     config.save_pretrained(folder)
     tensors = peft.get_peft_model_state_dict(model, state, adapter_name=_NAME, save_embedding_layers=False)
     named = {f"{_PREFIX}{name}": tensor.contiguous() for name, tensor in tensors.items()}

@@ -109,6 +109,29 @@ def test_the_tokenizer_is_the_adapters_own_or_else_its_bases(adapter, base):
     assert tokenizer_folder(adapter) == adapter
 
 
+@pytest.fixture
+def hub(base, tmp_path, monkeypatch):
+    """A local cache of the Hub that has the base as a/model, twice: its main revision has lost a file."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--a--model"
+    for name, commit in (("main", "1" * 40), ("v1", "2" * 40)):
+        shutil.copytree(base, repository / "snapshots" / commit)
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / name).write_text(commit)
+    (repository / "snapshots" / ("1" * 40) / "generation_config.json").unlink()
+    return repository / "snapshots"
+
+
+def test_a_base_on_the_hub_is_that_of_the_revision_that_the_adapter_names(adapter, base, hub):
+    before = identity(adapter)
+    for revision, commit in ((None, "1" * 40), ("v1", "2" * 40)):
+        edit(adapter, base_model_name_or_path="a/model", revision=revision)
+        assert locate(str(adapter), None, download=False) == adapter
+        assert weights_folder(adapter).samefile(hub / commit)
+    shutil.rmtree(base)
+    assert identity(adapter) == before
+
+
 def test_a_base_out_of_reach_is_named_with_the_file_that_names_it(adapter, base):
     assert locate(str(adapter), None, download=False) == adapter
     shutil.rmtree(base)

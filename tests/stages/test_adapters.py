@@ -1,6 +1,7 @@
 """LoRA and QLoRA from end to end: one store with the base, exact resuming, and policies that are adapters."""
 
 import json
+import re
 import shutil
 from itertools import count
 
@@ -10,11 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipeline.config import load_config
 from pipeline.control import ProcessControl
+from pipeline.inputs import Inputs
 from stages.training import step_zero
+from stages.training.lora import LoraSettings
 from tests.families import naive_sum
-from tests.tiny import save_adapter
+from tests.tiny import ROOT, save_adapter
 
+PAGE = ROOT / "docs" / "adapters.md"
 LORA = ("train.lora.r=4", "train.learning_rate=0.01")
 TIMES = ("seconds", "per_second", "memory", "mfu", "flops")
 
@@ -61,8 +66,8 @@ def test_an_adapter_is_trained_over_the_store_of_its_base_and_scored_on_it(work,
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft asks under an old name
-def test_any_tool_that_reads_the_policy_folder_scores_as_eval_does(work):
-    from peft import PeftModel
+def test_any_tool_that_reads_the_policy_folder_scores_as_eval_does(work, monkeypatch):
+    """transformers the folder as it is, and anything the model that the code on the page makes of it."""
     from transformers import AutoModelForCausalLM
 
     work.run("precompute-ref")
@@ -70,9 +75,12 @@ def test_any_tool_that_reads_the_policy_folder_scores_as_eval_does(work):
     work.run("eval", *LORA)
     records = pl.read_parquet(run / "eval" / "pairs.parquet").sort("row")
     pairs = {pair.row: pair for pair in work.prepared().splits["eval"]}
-    by_transformers = AutoModelForCausalLM.from_pretrained(run / "policy").eval()
-    merged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(work.model), run / "policy")
-    for model in (by_transformers, merged.merge_and_unload().eval()):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    monkeypatch.chdir(work.folder)
+    exec(code, {})
+    assert not list((work.folder / "merged").glob("adapter*")) and (work.folder / "merged" / "tokenizer.json").is_file()
+    for folder in (run / "policy", work.folder / "merged"):
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
         with torch.no_grad():
             sums = [naive_sum(model, pairs[row].chosen).item() for row in records["row"]]
         assert records["policy_chosen_logps"].to_numpy() == pytest.approx(np.array(sums), abs=1e-3)
@@ -110,6 +118,8 @@ def test_a_quantised_reference_is_one_of_its_own_and_step_0_is_it_to_the_last_bi
     document = work.run("train", *settings, expect=2)
     assert f"reference.quantization: {quantization} leaves weights that cannot be trained" in document["message"]
     trained = work.run("train", *LORA, *settings)
+    by_name = work.run("train", *LORA, *settings, f"train.model={work.model}")
+    assert by_name["status"] == "nothing_to_do"  # its start is the reference, as quantised
     assert [(figures["max_abs"], figures["responses"] > 50) for figures in step_0] == [(0, True)]
     assert figures(run_of(work, trained))[-1]["loss"] < 0.5
     assert work.run("eval", *LORA, *settings)["metrics"]["reward_accuracy"] > 0.9
@@ -142,9 +152,28 @@ def test_an_adapter_of_pefts_own_is_a_start_policy(work):
     assert json.loads((run_of(work, trained) / "policy" / "adapter_config.json").read_text())["r"] == 4
 
 
+def test_the_end_tokens_of_an_adapter_are_its_bases(work):
+    edited = shutil.copytree(work.model, work.folder / "base")
+    (edited / "generation_config.json").write_text('{"eos_token_id": [2, 0]}')
+    adapter = save_adapter(work.folder / "adapter", edited)
+    inputs = Inputs(load_config(work.config), ProcessControl(quiet=True))
+    of_base, of_adapter = inputs.tokenization(edited), inputs.tokenization(adapter)
+    assert of_adapter == of_base and of_base["generation_eos"] == [2, 0]
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(edited / name, adapter)
+    assert inputs.tokenization(adapter)["generation_eos"] == [2, 0]
+
+
 def test_a_base_that_is_gone_is_named(work):
     base = shutil.copytree(work.model, work.folder / "base")
     adapter = save_adapter(work.folder / "adapter", base)
     shutil.rmtree(base)
     document = work.run("precompute-ref", f"reference.model={adapter}", expect=2)
     assert f"{adapter / 'adapter_config.json'} calls it {base}" in document["message"]
+
+
+def test_the_configuration_on_the_page_loads_and_has_the_defaults(tmp_path):
+    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "pipeline.yaml").write_text(f"{block}data:\n  train: prefs.jsonl\n")
+    config = load_config(tmp_path / "pipeline.yaml", (), {})
+    assert config.train.lora == LoraSettings() and config.reference.quantization == "nf4"

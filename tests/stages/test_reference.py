@@ -144,6 +144,25 @@ def test_the_lock_vouches_only_for_the_section_it_was_written_for(folder, tmp_pa
         bound_to(dtype="bfloat16", held=True)
 
 
+def test_locks_from_before_models_could_be_quantised_stay_good(folder, tmp_path, bound_to):
+    bound = bound_to("segments")
+    write_lock(tmp_path / "reference.lock", bound.config, bound)
+    section = json.loads((tmp_path / "reference.lock").read_text())["section"]
+    assert section == {"model": str(folder), "revision": None, "id": None, "dtype": "float32"}
+    shutil.rmtree(folder)
+    assert bound_to(held=True).reference_id == bound.reference_id
+    with pytest.raises(ConfigError, match="is neither a folder on this machine nor a model that the Hub"):
+        bound_to(held=True, quantization="nf4")
+
+
+def test_a_quantised_reference_is_another_and_says_so_in_its_name(bound_to, tmp_path):
+    bound = bound_to("segments")
+    write_lock(tmp_path / "reference.lock", bound.config, bound)
+    small = bound_to("segments", quantization="nf4")
+    assert small.reference_id != bound.reference_id and small.name == "model-float32-nf4"
+    assert small.identity == bound.identity | {"quantization": "nf4"}
+
+
 def test_a_hub_id_that_is_not_cached_is_out_of_reach_offline():
     assert locate("nobody/no-such-model", None, download=False) is None
 

@@ -43,6 +43,7 @@ def test_linear_layers_are_small_and_all_else_is_in_the_compute_dtype(folder, bi
     layer = model.model.layers[0].mlp.up_proj.weight
     assert layer.numel() * layer.element_size() == 128 * 256 * {"nf4": 0.5, "int8": 1}[bits]
     assert not layer.requires_grad and not model.training
+    assert bits == "int8" or (layer.quant_state.blocksize, layer.quant_state.nested) == (64, True)
     for whole in (model.lm_head.weight, model.model.norm.weight):
         assert whole.dtype == getattr(torch, dtype)
     assert model.model.rotary_emb.inv_freq.dtype == torch.float32
@@ -59,6 +60,14 @@ def test_a_response_scores_the_same_in_any_company_and_with_gradients(folder, bi
         alone = torch.cat([scorer.logps([response]) for response in responses])
     assert torch.equal(together, alone)
     assert torch.equal(together, scorer.logps(responses).detach())
+
+
+@BITS
+@DTYPES
+def test_adapters_on_it_compute_in_the_compute_dtype(folder, bits, dtype):
+    model = load_model(folder, dtype, bits)
+    add_lora(model, LoraSettings(r=2), seed=0)
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {getattr(torch, dtype)}
 
 
 @BITS

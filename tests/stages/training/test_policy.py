@@ -1,5 +1,6 @@
 """LoRA in training: it begins as the base to the last bit, and its gradients are those of W + s B A written by hand."""
 
+import json
 import math
 
 import pytest
@@ -63,6 +64,9 @@ def test_what_is_saved_scores_the_same_when_it_is_loaded(family, tmp_path):
     with torch.no_grad():
         loaded = Scorer(load_model(tmp_path / "policy", "float32"), pack_tokens=256).logps(responses)
         assert torch.equal(loaded, Scorer(model, pack_tokens=256).logps(responses))
+    config = json.loads((tmp_path / "policy" / "adapter_config.json").read_text())
+    names = [config["target_modules"], config["target_parameters"] or []]
+    assert names == [sorted(each) for each in names]  # peft's sets, which come in any order
 
 
 @DTYPES
