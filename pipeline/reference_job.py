@@ -12,6 +12,7 @@ from pipeline.snapshots import keep_snapshot, since_last
 from pipeline.workers import shard_of
 from stages.job import JobReport
 from stages.precompute_ref import Precomputation, find_work, plan_precompute, precompute_ref, settle
+from stages.promotion import promotable, promote, settle_by_evaluation
 from stages.reference import BoundReference, write_lock
 from stages.units import ALL, Shard
 
@@ -35,12 +36,16 @@ def score_reference(
     inputs: Inputs, bound: BoundReference, prepared: PreparedPairs, share: Shard = ALL, *, accept_drift: bool = False
 ) -> JobReport:
     """Job one, whatever the objective."""
+    bound = settle_by_evaluation(bound, inputs.workspace.runs)
+    evaluated = promotable(inputs.store(bound), bound, inputs.workspace.runs)
+    promoted = [key for keys in evaluated.values() for key in keys]
     job = precomputation(inputs, bound, prepared.all, share, accept_drift)
     if inputs.dry_run:
-        report = plan_precompute(job)
+        report = plan_precompute(job, promoted)
         report.details |= since_last(inputs.workspace, prepared)
     else:
         inputs.write_config(inputs.workspace.root)
+        promote(job.store, bound, evaluated)
         bound, scorer = settle(job)
         job = precomputation(inputs, bound, prepared.all, share, accept_drift)
         todo = find_work(job)
@@ -52,6 +57,7 @@ def score_reference(
     report.details |= {
         "reference_id": bound.reference_id,
         "reference": bound.name,
+        "pairs_promoted": len(promoted),
         "shard": str(share),
         "coverage": prepared.coverage.document(),
     }

@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from data.schema import TokenPair
+from data.store.reference_store import TokenLogps
 from stages.metrics.pairwise import PairScores
 from stages.objectives.config import ObjectiveConfig
 from stages.reference_rows import ReferenceLogps
 from stages.scoring.scorer import Batch, Scorer, prefix_sums
+from stages.units import prefix_sums as kept_prefix_sums
 
 
 class Side(NamedTuple):
@@ -38,15 +38,17 @@ class PolicySums(NamedTuple):
 
 
 class ResponseScore(NamedTuple):
-    """One response under the policy: its sums over the first 1, 2, ... tokens, or only the last of them; nats."""
+    """One response under the policy."""
 
-    prefix_sums: npt.NDArray[np.float32]
+    token_logps: TokenLogps
+    """Of its scored tokens: (L,) float32, in nats."""
     alignment: float | None
 
 
 def sums_of_batch(pairs: Sequence[TokenPair], batch: Batch, scorer: Scorer, config: ObjectiveConfig) -> PolicySums:
     """The pairs of a batch, scored now; differentiable where gradients are enabled."""
-    prefix, alignment = _scored(batch, scorer, config)
+    tokens, alignment = _scored(batch, scorer, config)
+    prefix = prefix_sums(tokens)
     place = {response.key: i for i, response in enumerate(batch.responses)}
     ends = None if config.ld_alpha is None else _tensor([_shared_tokens(pair) - 1 for pair in pairs], prefix)
 
@@ -60,13 +62,12 @@ def sums_of_batch(pairs: Sequence[TokenPair], batch: Batch, scorer: Scorer, conf
 
 def kept_scores(batch: Batch, scorer: Scorer, config: ObjectiveConfig) -> dict[str, ResponseScore]:
     """What is kept of a batch's responses, by key, until all pairs can be put together."""
-    prefix, alignment = _scored(batch, scorer, config)
-    aligned = [None] * len(prefix) if alignment is None else alignment.tolist()
-    kept = {}
-    for sums, response, value in zip(prefix.cpu().numpy(), batch.responses, aligned, strict=True):
-        first = 0 if config.ld_alpha is not None else response.n_scored - 1
-        kept[response.key] = ResponseScore(sums[first : response.n_scored].copy(), value)
-    return kept
+    tokens, alignment = _scored(batch, scorer, config)
+    aligned = [None] * len(tokens) if alignment is None else alignment.tolist()
+    return {
+        response.key: ResponseScore(logps[: response.n_scored].copy(), value)
+        for logps, response, value in zip(tokens.cpu().numpy(), batch.responses, aligned, strict=True)
+    }
 
 
 def sums_of_kept(pairs: Sequence[TokenPair], kept: Mapping[str, ResponseScore], config: ObjectiveConfig) -> PolicySums:
@@ -74,23 +75,22 @@ def sums_of_kept(pairs: Sequence[TokenPair], kept: Mapping[str, ResponseScore], 
 
     def side(keys: Sequence[str]) -> Side:
         scores = [kept[key] for key in keys]
+        sums = [kept_prefix_sums(score.token_logps) for score in scores]
         shared = None
         if config.ld_alpha is not None:
-            ends = [_shared_tokens(pair) - 1 for pair in pairs]
-            shared = [float(score.prefix_sums[end]) for score, end in zip(scores, ends, strict=True)]
+            shared = [float(prefix[_shared_tokens(pair) - 1]) for pair, prefix in zip(pairs, sums, strict=True)]
         aligned = [score.alignment for score in scores] if config.use_weighting else None
-        whole = torch.tensor([float(score.prefix_sums[-1]) for score in scores], dtype=torch.float64)
+        whole = torch.tensor([float(prefix[-1]) for prefix in sums], dtype=torch.float64)
         return Side(whole, _double(shared), _double(aligned))
 
     return PolicySums(side([pair.chosen.key for pair in pairs]), side([pair.rejected.key for pair in pairs]))
 
 
 def _scored(batch: Batch, scorer: Scorer, config: ObjectiveConfig) -> tuple[Tensor, Tensor | None]:
-    """Prefix sums (N, most scored) of the batch's responses and, for WPO, their alignment (N,)."""
+    """Token log-probs (N, most scored) of the batch's responses and, for WPO, their alignment (N,)."""
     if not config.use_weighting:
-        return prefix_sums(scorer.token_logps(batch.responses)), None
-    tokens, alignment = scorer.aligned_token_logps(batch.responses)
-    return prefix_sums(tokens), alignment
+        return scorer.token_logps(batch.responses), None
+    return scorer.aligned_token_logps(batch.responses)
 
 
 def pair_scores(

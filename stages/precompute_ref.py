@@ -6,7 +6,7 @@ Pairs are committed in units; a unit that was interrupted leaves nothing behind,
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -95,10 +95,12 @@ def precompute_ref(
     return report
 
 
-def plan_precompute(job: Precomputation) -> JobReport:
-    """What `precompute_ref` would do, without writing anything."""
-    todo = outstanding(job.pairs, job.store, job.shard, damaged="skip")
+def plan_precompute(job: Precomputation, promoted: Collection[str] = ()) -> JobReport:
+    """What `precompute_ref` would do, without writing anything, once the pairs with the keys `promoted` are there."""
+    rest = job.pairs.take((~job.pairs.keys.is_in(list(promoted))).arg_true()) if promoted else job.pairs
+    todo = outstanding(rest, job.store, job.shard, damaged="skip")
     report = _report(job, todo)
+    report.pairs += len(job.pairs) - len(rest)
     report.status = "dry_run" if len(todo.missing) else "nothing_to_do"
     report.tokens, scored = (int(todo.unknown[name].sum()) for name in ("n_tokens", "n_scored"))
     report.details |= {"disk_bytes": ROW_BYTES * len(todo.missing) + TOKEN_BYTES * scored}

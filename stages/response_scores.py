@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from data.schema import Response, TokenPair, unique_responses
+from data.store.reference_store import TokenLogps
 from data.tokens.token_pairs import TokenPairs
 from stages.metrics.records import PairRecord
 from stages.objectives.config import ObjectiveConfig
@@ -28,10 +29,12 @@ def score_pairs(
     config: ObjectiveConfig,
     scored: Callable[[Batch], None],
     processes: Processes = ALONE,
+    keep: Callable[[Mapping[str, TokenLogps]], None] = lambda _: None,
 ) -> list[PairRecord]:
     """The pairs' records, in an order of their own (pair_key, row): no number depends on the source's order.
 
-    `scored` is called after each batch of this process: it may raise what stops the job.
+    `scored` is called after each batch of this process: it may raise what stops the job. `keep` gets the token
+    log-probs of all responses, by key.
     """
     responses = unique_responses(pairs)
     kept: dict[str, ResponseScore] = {}
@@ -41,7 +44,9 @@ def score_pairs(
             if own:
                 kept |= scores
                 scored(batch)
-    return _records(pairs, reference, config, _of_all(kept, responses, config, processes))
+    kept_of_all = _of_all(kept, responses, config, processes)
+    keep({key: score.token_logps for key, score in kept_of_all.items()})
+    return _records(pairs, reference, config, kept_of_all)
 
 
 def _records(
@@ -70,12 +75,11 @@ def _of_all(
     table = torch.zeros((len(responses), 1 + max(response.n_scored for response in responses)))
     for row, response in enumerate(responses):
         if response.key in kept:
-            prefix_sums, alignment = kept[response.key]
+            token_logps, alignment = kept[response.key]
             table[row, 0] = 0.0 if alignment is None else alignment
-            table[row, 1 : 1 + len(prefix_sums)] = torch.from_numpy(prefix_sums)
+            table[row, 1 : 1 + len(token_logps)] = torch.from_numpy(token_logps)
     rows = processes.add_up(table).numpy()
-    n_kept = [1 if config.ld_alpha is None else response.n_scored for response in responses]
     return {
-        response.key: ResponseScore(row[1 : 1 + n], float(row[0]) if config.use_weighting else None)
-        for response, row, n in zip(responses, rows, n_kept, strict=True)
+        response.key: ResponseScore(row[1 : 1 + response.n_scored], float(row[0]) if config.use_weighting else None)
+        for response, row in zip(responses, rows, strict=True)
     }
