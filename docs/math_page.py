@@ -70,7 +70,7 @@ TERMS = (
     Term("beta", "`train.beta`", "stages/objectives/config.py", "beta: float = Field"),
     Term("log sigma(beta D), eq. 7", "`sigmoid`", "stages/objectives/losses.py", "return _smoothed(beta * D - m"),
     Term("reward, after eq. 5", "`implicit_rewards`", _PREFERENCE, "return beta * (policy_chosen_logps"),
-    Term("mean over the data", "over the step", "stages/training/step_losses.py", "(losses.sum() / len(self._pairs))"),
+    Term("mean over the data", "over the step", "stages/training/step_losses.py", "losses.sum() / len(self._pairs)"),
 )
 PATH = (
     ("a line of a source", "data/sources/source.py", "def read_lines("),

@@ -33,8 +33,6 @@ class NoBar:
 
     def show(self, figures: object) -> None: ...
 
-    def note(self, text: str) -> None: ...
-
 
 def step_of(case: str, processes: Processes, *, sharded: bool) -> tuple[StepResult, dict[str, torch.Tensor]]:
     """What a step says, and its gradient, whole."""

@@ -32,6 +32,8 @@ class Recorder:
         self._figures = Figures()
         self._displacement = Displacement(config) if job.split.reference is not None else None
         self._all = self._lines.earlier
+        for line in self._all:
+            self._figures.add(line)
         if self._displacement is not None:
             self._displacement.replay(self._all)
 
