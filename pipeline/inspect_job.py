@@ -42,7 +42,7 @@ def run_inspect(
     if step is not None or worst:
         run = run_of(inputs, bound, prepared)
         report.run = run.path.name
-        report.details = worst_first(run, prepared.splits["train"], step, limit, load)
+        report.details = worst_first(run, prepared.all, step, limit, load)
         return report
     tokenizer = load()
     matching = {split: _matching(pairs, key or "", longer_than or 0) for split, pairs in prepared.splits.items()}

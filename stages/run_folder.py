@@ -6,6 +6,7 @@ reference.json    which parts of the store it reads, and a digest of the values 
 lock              held by the process that trains
 config.yaml       the resolved configuration (written by the caller, before work starts)
 metrics.jsonl     one JSON object an optimiser step, with the dev pairs' metrics where they were looked at
+visits.parquet    every visit of a pair; while the run goes on, parts of it in visits/
 checkpoints/      resumable state
 policy/           the trained model; it appears complete, and its presence means that training is finished
 eval/             metrics.json, pairs.parquet of the held-out pairs

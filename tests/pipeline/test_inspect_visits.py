@@ -119,6 +119,12 @@ def test_rows_that_were_taken_out_since_are_shown_without_their_text(recorded):
     assert "no longer among the prepared pairs, so its text is not shown" in done.stdout
 
 
+def test_text_is_shown_also_where_the_held_out_split_has_been_cut_otherwise_since(recorded):
+    settings = (f"run={recorded.recorded.name}", "data.eval_fraction=0.9")
+    (shown,) = inspect(recorded, *settings, step=3, limit=1)["shown"]
+    assert shown["location"] == recorded.spike.location and shown["prompt"].startswith("«<|im_start|>»")
+
+
 def test_what_asks_for_different_rows_is_refused(work):
     message = inspect(work, step=1, worst=True, key="ab", expect=2)["message"]
     assert message == "--key and --step and --worst ask for different rows; give one of them."
