@@ -32,7 +32,7 @@ def check_adapter(folder: Path, *, weights: bool = True) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    config = _read(folder)
+    config = adapter_config(folder)
     if (folder / "config.json").is_file():
         raise ConfigError(
             f"{folder} holds config.json and {CONFIG}: a whole model and an adapter, and which is meant cannot be "
@@ -57,13 +57,13 @@ def check_adapter(folder: Path, *, weights: bool = True) -> None:
 
 def base_of(folder: Path) -> tuple[str, str | None]:
     """Hub id or folder of the base that the adapter in `folder` changes, and its revision."""
-    config = _read(folder)
+    config = adapter_config(folder)
     return str(config["base_model_name_or_path"]), config.get("revision")
 
 
 def adapter_identity(folder: Path, memo: DigestMemo) -> dict[str, Any]:
     """What belongs to a model's identity because of the adapter in `folder`; its base is identified by itself."""
-    return {"weights": memo.digest(folder / WEIGHTS), "config": _relevant(_read(folder))}
+    return {"weights": memo.digest(folder / WEIGHTS), "config": _relevant(adapter_config(folder))}
 
 
 def _relevant(config: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +75,8 @@ def _relevant(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def adapter_config(folder: Path) -> dict[str, Any]:
+    """What adapter_config.json says."""
     try:
         return dict(json.loads((folder / CONFIG).read_bytes()))
     except (ValueError, TypeError) as error:

@@ -28,7 +28,7 @@ def load_policy(folder: Path, numerics: Numerics, responses: Iterable[Response],
         DataError: a token is beyond its vocabulary.
     """
     model = load_model(folder, numerics.dtype, numerics.quantization)
-    if config.lora is not None:
+    if config.lora is not None and not is_adapted(model):
         add_lora(model, config.lora, config.seed)
     if is_adapted(model):
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,5 +1,7 @@
 """What of LoRA is configured, how it enters a run's identity, and what cannot be trained."""
 
+import json
+
 import pytest
 
 from data.errors import ConfigError
@@ -23,13 +25,17 @@ def test_every_setting_is_a_field_of_pefts_own_configuration():
     assert config.lora_dropout == 0
 
 
-def test_an_adapter_on_an_adapter_cannot_be_trained(model_folder, tmp_path):
+def test_an_adapter_is_trained_further_and_no_other_put_on_top(model_folder, tmp_path):
     adapter = save_adapter(tmp_path / "adapter", model_folder)
+    own = json.loads((adapter / "adapter_config.json").read_text())
+    same = LoraSettings(**{name: own[name] for name in ("r", "lora_alpha", "use_rslora")})
     check_start(adapter, None, "nf4")
+    check_start(adapter, same, None)
+    check_start(adapter, same.model_copy(update={"target_modules": own["target_modules"][::-1]}), None)
     check_start(model_folder, LoraSettings(), "nf4")
     with pytest.raises(ConfigError) as error:
-        check_start(adapter, LoraSettings(), None)
-    assert f"the model that training starts from ({adapter}) is an adapter already" in str(error.value)
+        check_start(adapter, same.model_copy(update={"r": own["r"] + 1}), None)
+    assert f"another adapter than the one that training starts from ({adapter}): r: {own['r']} -> " in str(error.value)
     assert "Take train.lora out of the configuration to train that adapter further, or merge it" in str(error.value)
 
 
