@@ -6,6 +6,7 @@ import math
 import pytest
 
 from data.durable import write_json
+from pipeline.summary import summary
 from stages.metrics.pairwise import PairScores
 from stages.training.visits import VisitLog
 from tests.tiny import example_rows, write_jsonl
@@ -55,9 +56,7 @@ def test_the_worst_of_a_run(recorded):
 
 
 def test_what_a_person_sees(recorded):
-    done = recorded.command("inspect", "-c", str(recorded.config), "--step", "3", "--limit", "1")
-    assert done.returncode == 0
-    lines = done.stdout.splitlines()
+    lines = summary(inspect(recorded, step=3, limit=1)).splitlines()
     assert lines[0] == f"run {recorded.recorded.name}: 20 visits, steps 1 to 5"
     assert lines[1].startswith("step 3: 4 pairs, loss 2") and lines[1].endswith(" to 1000")
     assert lines[2].startswith(f"{recorded.spike.location} (train, key {recorded.spike.key[:12]}): ")
@@ -73,10 +72,9 @@ def test_without_a_reference_there_is_no_margin_and_a_loss_that_is_not_finite_sa
     log = VisitLog(recorded.recorded, 0.1)
     log.add(6, [recorded.spike], [PairScores(-1.0, -2.0)], [math.nan], [math.nan])
     log.flush()
-    done = recorded.command("inspect", "-c", str(recorded.config), "--step", "6")
-    assert "  step 6: loss not finite (excess not finite), weight not finite" in done.stdout.splitlines()
-    done = recorded.command("inspect", "-c", str(recorded.config), "--step", "6", "--json")
-    assert json.loads(done.stdout)["shown"][0]["visit"]["loss"] is None
+    document = inspect(recorded, step=6)
+    assert "  step 6: loss not finite (excess not finite), weight not finite" in summary(document).splitlines()
+    assert document["shown"][0]["visit"]["loss"] is None and json.dumps(document, allow_nan=False)
 
 
 def test_a_step_that_is_not_recorded_is_refused_with_those_that_are(recorded):
@@ -113,10 +111,10 @@ def test_rows_that_were_taken_out_since_are_shown_without_their_text(recorded):
     rows = example_rows(40)
     del rows[recorded.spike.row]
     write_jsonl(recorded.data, rows)
-    (shown,) = inspect(recorded, f"run={recorded.recorded.name}", step=3, limit=1)["shown"]
+    document = inspect(recorded, f"run={recorded.recorded.name}", step=3, limit=1)
+    (shown,) = document["shown"]
     assert shown.keys() == {"location", "split", "key", "visit"} and shown["location"] == recorded.spike.location
-    done = recorded.command("inspect", "-c", str(recorded.config), "--set", f"run={recorded.recorded.name}", "--worst")
-    assert "no longer among the prepared pairs, so its text is not shown" in done.stdout
+    assert "no longer among the prepared pairs, so its text is not shown" in summary(document)
 
 
 def test_text_is_shown_also_where_the_held_out_split_has_been_cut_otherwise_since(recorded):
