@@ -22,6 +22,14 @@ from pipeline.summary import summary
 from pipeline.workers import shard_of
 from stages.job import JobReport, Status
 
+_SCORING_HINT = (
+    "Lower scoring.pack_tokens or data.max_length, or use reference.dtype: bfloat16; the same command goes on."
+)
+_TRAINING_HINT = (
+    "Set train.gradient_checkpointing: true or lower scoring.pack_tokens: the same command then goes on from the last "
+    "checkpoint. What saves more makes another run: train.optim: adamw_8bit, train.lora, a lower data.max_length."
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -140,7 +148,7 @@ def _guarded(job: str, verbosity: int, work: Callable[[], dict[str, Any]]) -> di
         status: Status = "interrupted" if isinstance(error, Interrupted) else "failed"
         return JobReport(job, status, exit_code=error.exit_code, message=str(error)).document()
     except Exception as error:  # the last line of defence: even our own bug leaves one document
-        problem = _environment_problem(error)
+        problem = _environment_problem(job, error)
         if problem is not None:
             return JobReport(job, "failed", exit_code=EnvironmentProblem.exit_code, message=problem).document()
         traceback.print_exc(file=sys.stderr)
@@ -148,7 +156,7 @@ def _guarded(job: str, verbosity: int, work: Callable[[], dict[str, Any]]) -> di
         return JobReport(job, "failed", exit_code=1, message=message).document()
 
 
-def _environment_problem(error: Exception) -> str | None:
+def _environment_problem(job: str, error: Exception) -> str | None:
     """What to do where memory or disk ran out; None for anything else."""
     if "No space left on device" in str(error):  # OSError, or safetensors' own class
         return (
@@ -156,11 +164,8 @@ def _environment_problem(error: Exception) -> str | None:
             "final name. Free some space or point workdir elsewhere, and run the same command again."
         )
     if out_of_memory(error):
-        return (
-            f"Memory ran out: {one_line(error)}. Lower scoring.pack_tokens or data.max_length, use "
-            "reference.dtype: bfloat16, or take a larger device. What was finished is kept; the same command goes on "
-            "from there."
-        )
+        hint = _TRAINING_HINT if job in ("train", "sweep") else _SCORING_HINT
+        return f"Memory ran out: {one_line(error)}. {hint} Or take a larger device. What was finished is kept."
     return None
 
 

@@ -14,6 +14,9 @@ Attention = Literal["packs", "rows"]
 
 Quantization = Literal["nf4", "int8"]
 
+KEPT_LOGITS = 2**26
+"""Logits of a pass that are kept for the backward pass (256 MiB in fp32); of a larger one they are computed again."""
+
 
 class ScoringConfig(Settings):
     """Section `scoring`: how sequences are put through a model."""

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
+from stages.scoring.config import KEPT_LOGITS
+
 # Of the sizes tried (docs/experiments.md) the fastest; tiles of few rows are slow.
 TILE_ROWS = 2048
 TILE_TOKENS = 1024  # of the vocabulary
-KEPT_LOGITS = 2**26  # kept for the backward pass (256 MiB in fp32)
 
 
 class OutputLayer(NamedTuple):
