@@ -16,7 +16,7 @@ import polars as pl
 from data.tokens.token_pairs import TokenPairs
 from stages.scoring.config import KEPT_LOGITS, Numerics
 from stages.training.config import TrainConfig
-from stages.training.model_sizes import BYTES, Sizes, n_trained, read_shapes, read_sizes, weight_bytes
+from stages.training.model_sizes import BYTES, Shapes, Sizes, n_trained, read_shapes, read_sizes, weight_bytes
 from stages.training.order import steps_per_epoch
 
 LIKE_LLAMA = ("llama", "mistral", "qwen2", "smollm3")
@@ -36,7 +36,7 @@ class MemoryEstimate:
     remedies: dict[str, str]
     """By part: the keys that lower it."""
     rough: bool
-    """Whether the model is not built like Llama."""
+    """Whether the model is not built like Llama, or only an adapter of it is trained."""
 
     @property
     def total(self) -> int:
@@ -58,10 +58,14 @@ def estimate_peak(
 ) -> MemoryEstimate | None:
     """Of training the model in `folder` in one process; None where its config.json does not tell the sizes."""
     model = read_sizes(folder)
-    if model is None:
-        return None
+    return None if model is None else estimate(model, read_shapes(folder), numerics, config, pairs, on_gpu=on_gpu)
+
+
+def estimate(
+    model: Sizes, shapes: Shapes, numerics: Numerics, config: TrainConfig, pairs: TokenPairs, *, on_gpu: bool
+) -> MemoryEstimate:
+    """The same, of a model that need not be there."""
     batch = largest_batch(pairs, numerics, config.pairs_per_step, on_gpu=on_gpu)
-    shapes = read_shapes(folder)
     trained, width = n_trained(shapes, config.lora), int(BYTES[numerics.dtype])
     parts = {
         "weights": weight_bytes(shapes, numerics) + (0 if config.lora is None else trained * width),
@@ -79,7 +83,7 @@ def estimate_peak(
             parts["checkpoint being written"] = trained * _FP32 + parts["optimiser states"]
         parts["gaps in the heap"] = WORKSPACE + int(GAPS * (sum(parts.values()) - parts["weights"]))
         parts["the program"] = PROGRAM
-    return MemoryEstimate(parts, _remedies(numerics, config), model.family not in LIKE_LLAMA)
+    return MemoryEstimate(parts, _remedies(numerics, config), config.lora is not None or model.family not in LIKE_LLAMA)
 
 
 class BatchSize(NamedTuple):

@@ -1,7 +1,11 @@
-"""Memory that runs out in training, by a limit that the system enforces: code 6, a hint, and nothing lost."""
+"""What saves memory in training, through the command: no bit lost to it, nor to memory that runs out."""
 
 import json
+from itertools import count
 
+import pytest
+
+from pipeline.control import ProcessControl
 from tests.tiny import example_rows, save_model, write_jsonl
 
 # The limit is what the process has when a few steps are behind it; what it freed before can be used, and no more.
@@ -43,3 +47,32 @@ def test_out_of_memory_in_training_keeps_the_last_checkpoint_and_says_which_keys
     assert "Set train.gradient_checkpointing: true or lower scoring.pack_tokens: the same command then goes" in message
     resumed = work.run("train", *settings, "train.gradient_checkpointing=true")
     assert resumed["status"] == "done" and 6 <= resumed["steps_before"] <= 12
+
+
+def trained(work, *settings):
+    """The run's name, and its weights."""
+    document = work.run("train", *settings)
+    return document["run"], (work.root / "runs" / document["run"] / "policy/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradient_checkpointing_is_no_part_of_a_run_and_changes_no_weight(make_work, dtype):
+    settings = ("train.objective=simpo", f"reference.dtype={dtype}", "train.epochs=1")
+    plain = trained(make_work(), *settings)
+    assert trained(make_work(), *settings, "train.gradient_checkpointing=true") == plain
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_run_with_8_bit_moments_goes_on_exactly_and_is_a_run_of_its_own(make_work, monkeypatch, tmp_path, dtype):
+    model = save_model(tmp_path / "wide", hidden_size=64)  # matrices of 4,096 numbers and more
+    settings = ("train.objective=simpo", f"reference.dtype={dtype}", "train.epochs=1", f"reference.model={model}")
+    moments = (*settings, "train.optim=adamw_8bit")
+    straight, stopped = make_work(), make_work()
+    golden = trained(straight, *moments)
+    asked = count()
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessControl, "stop_requested", lambda self: next(asked) >= 4)
+        stopped.run("train", *moments, expect=75)
+    assert trained(stopped, *moments) == golden
+    name, weights = trained(straight, *settings)
+    assert name != golden[0] and weights != golden[1]
