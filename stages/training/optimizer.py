@@ -5,6 +5,7 @@ Masters live here; gradients of a step accumulate in fp32; after an update the p
 Parameters that are fp32 already are their own masters.
 """
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable
@@ -110,6 +111,7 @@ def _adamw(groups: list[dict[str, Any]], optim: OptimizerName) -> torch.optim.Op
     if optim == "adamw":
         # fused: one pass over memory instead of many, on a CPU too
         return torch.optim.AdamW(groups, lr=0.0, fused=True)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a kernel that it does without
     try:
         from bitsandbytes.optim.adamw import AdamW8bit
     except ImportError as error:
