@@ -84,6 +84,15 @@ class TrainConfig(ObjectiveConfig):
             raise ValueError("train.early_stopping_patience needs train.metric_for_best_model, to know what is better")
         return self
 
+    @model_validator(mode="after")
+    def _no_shards_of_8_bits(self) -> "TrainConfig":
+        if self.fsdp and self.optim == "adamw_8bit":
+            raise ValueError(
+                "train.optim: adamw_8bit updates whole weights and train.fsdp shards them: set train.optim: adamw (whose "
+                "moments are sharded, too), or train.fsdp: false"
+            )
+        return self
+
     def identity(self) -> dict[str, Any]:
         """The fields that decide what comes out: another value is another run."""
         fields = self.model_dump(mode="json", exclude={"model", *_NO_PART_OF_A_RUN})

@@ -4,11 +4,13 @@ import sys
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from data.errors import ConfigError
 from stages.scoring.scorer import Scorer
+from stages.training.config import TrainConfig
 from stages.training.optimizer import MasterAdamW
 from tests.families import build, random_responses
 
@@ -177,3 +179,10 @@ def test_8_bit_moments_without_their_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim.adamw", None)
     with pytest.raises(ConfigError, match=r"adamw_8bit needs the package bitsandbytes. Install it: pip install .*8bit"):
         MasterAdamW(Wide(torch.float32), weight_decay=0.0, optim="adamw_8bit")
+
+
+def test_8_bit_moments_are_not_sharded():
+    with pytest.raises(
+        ValidationError, match=r"adamw_8bit updates whole weights and train.fsdp shards them: set train.op"
+    ):
+        TrainConfig(optim="adamw_8bit", fsdp=True)
