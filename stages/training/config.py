@@ -88,7 +88,7 @@ class TrainConfig(ObjectiveConfig):
     def _no_shards_of_8_bits(self) -> "TrainConfig":
         if self.fsdp and self.optim == "adamw_8bit":
             raise ValueError(
-                "train.optim: adamw_8bit updates whole weights and train.fsdp shards them: set train.optim: adamw, whose "
+                "train.optim: adamw_8bit updates whole weights, train.fsdp shards them: set train.optim: adamw, whose "
                 "moments are sharded, too, or train.fsdp: false"
             )
         return self

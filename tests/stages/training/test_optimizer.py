@@ -183,6 +183,6 @@ def test_8_bit_moments_without_their_package(monkeypatch):
 
 def test_8_bit_moments_are_not_sharded():
     with pytest.raises(
-        ValidationError, match=r"adamw_8bit updates whole weights and train.fsdp shards them: set train.op"
+        ValidationError, match=r"adamw_8bit updates whole weights, train.fsdp shards them: set train.op"
     ):
         TrainConfig(optim="adamw_8bit", fsdp=True)
