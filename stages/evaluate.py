@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from stages.job import Control, JobReport
 from stages.metrics.gates import judge
 from stages.metrics.preference import METRIC_NAMES, METRICS_VERSION, preference_metrics
 from stages.metrics.records import PairRecord, records_table
+from stages.promotion import keep_scores
 from stages.reference_rows import ReferenceLogps
 from stages.run_folder import RunFolder, visits_key
 from stages.scoring.config import Numerics
@@ -109,7 +111,7 @@ def plan_evaluate(evaluation: Evaluation) -> JobReport:
 def evaluate(
     evaluation: Evaluation, gates: EvalConfig | None, numerics: Numerics, control: Control
 ) -> tuple[JobReport, dict[str, Any]]:
-    """Write pairs.parquet and metrics.json; returns the report and the metrics document.
+    """Write pairs.parquet, metrics.json and what was scored; returns the report and the metrics document.
 
     Without `gates` nothing is judged: the verdict is None, or what it was before.
     """
@@ -158,7 +160,8 @@ def _score(evaluation: Evaluation, numerics: Numerics, control: Control, report:
                     "command again."
                 )
 
-        records = score_pairs(pairs, evaluation.reference, scorer, evaluation.train, scored)
+        keep = partial(keep_scores, evaluation.folder / "scores", evaluation.policy_id, pairs, stack=scorer.stack())
+        records = score_pairs(pairs, evaluation.reference, scorer, evaluation.train, scored, keep=keep)
     report.seconds, report.responses_scored, report.pairs_scored = (
         time.perf_counter() - started,
         len(responses),

@@ -9,7 +9,7 @@ metrics.jsonl     one JSON object an optimiser step, with the dev pairs' metrics
 visits.parquet    every visit of a pair; while the run goes on, parts of it in visits/
 checkpoints/      resumable state
 policy/           the trained model; it appears complete, and its presence means that training is finished
-eval/             metrics.json, pairs.parquet of the held-out pairs
+eval/             metrics.json, pairs.parquet of the held-out pairs; scores/: their tokens under the policy
 dev/              the same of the dev pairs, where a sweep looked at them
 """
 

@@ -5,7 +5,7 @@ Of several processes the first one records.
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from stages.job import Bar
@@ -64,9 +64,10 @@ class Recorder:
 
     def close(self) -> None:
         """Whatever the end: keep what was recorded."""
-        self._visits.flush()
-        self._lines.close()
-        self._trackers.finish()
+        with ExitStack() as each:
+            each.callback(self._trackers.finish)
+            each.callback(self._lines.close)
+            each.callback(self._visits.flush)
 
 
 @contextmanager

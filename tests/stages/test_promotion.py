@@ -2,32 +2,11 @@
 
 import json
 import shutil
-from functools import partial
 
 import polars as pl
 import pytest
 
-from stages import evaluate, response_scores
-from stages.promotion import keep_scores
 from tests.tiny import example_rows, write_jsonl
-
-
-@pytest.fixture(autouse=True)
-def evaluations_keep_their_scores(monkeypatch):
-    """As `stages/evaluate.py` is to do."""
-    score, score_pairs, current = evaluate._score, response_scores.score_pairs, []
-
-    def of_evaluation(evaluation, *more):
-        current[:] = [evaluation]
-        return score(evaluation, *more)
-
-    def and_keep(pairs, reference, scorer, *more):
-        (evaluation,) = current
-        keep = partial(keep_scores, evaluation.folder / "scores", evaluation.policy_id, pairs, stack=scorer.stack())
-        return score_pairs(pairs, reference, scorer, *more, keep=keep)
-
-    monkeypatch.setattr(evaluate, "_score", of_evaluation)
-    monkeypatch.setattr(response_scores, "score_pairs", and_keep)
 
 
 def promoted(work, *settings):
