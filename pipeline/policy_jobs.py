@@ -50,7 +50,7 @@ def train_policy(
         check_start(start.folder, config.train.lora, config.reference.quantization)
     run, document = inputs.run(bound, prepared.splits, start.policy_id)
     if inputs.dry_run:
-        return run, plan_train(pairs, run, config.train, start.folder)
+        return run, plan_train(pairs, run, config.train, inputs.numerics(bound), start.folder)
     if run.is_trained and run.holds(document):
         keep_start(inputs, run, start)
         return run, finished(pairs, run)

@@ -130,7 +130,8 @@ def _plan(document: dict[str, Any]) -> str:
     if "seconds_estimated" in document:
         lines.append(f"  about {document['seconds_estimated']:,.0f} s at the rate of the last run on this device")
     if "disk_bytes" in document:
-        lines.append(f"  about {document['disk_bytes'] / 1e6:,.1f} MB of disk")
+        memory = f" and {document['memory_bytes'] / 1e9:,.2f} GB of memory" if "memory_bytes" in document else ""
+        lines.append(f"  about {document['disk_bytes'] / 1e6:,.1f} MB of disk{memory}")
     return "\n".join(lines) + _changes(document)
 
 

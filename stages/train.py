@@ -4,33 +4,37 @@ A finished run is found finished without loading a model; an interrupted one goe
 """
 
 import logging
-import math
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from safetensors import safe_open
+from typing import TYPE_CHECKING, Any
 
 from data.durable import write_folder
 from data.schema import Response, both_sides
 from data.tokens.token_pairs import TokenPairs
+from stages.adapter_files import is_adapter
 from stages.job import Control, JobReport
 from stages.run_folder import RunFolder
+from stages.scoring.config import Numerics
 from stages.training.config import TrainConfig
 from stages.training.job import Training
+from stages.training.memory_estimate import MemoryEstimate, estimate_peak
+from stages.training.model_sizes import BYTES, n_trained, read_shapes
 from stages.training.order import steps_per_epoch
 
 if TYPE_CHECKING:
     from stages.processes import Processes
     from stages.scoring.scorer import Scorer
 
-CHECKPOINT_BYTES = 12  # a parameter: fp32 master and AdamW's two moments
+CHECKPOINT_BYTES = {"adamw": 12, "adamw_8bit": 6}
+"""A trained parameter: fp32 master and AdamW's two moments."""
 
 logger = logging.getLogger(__name__)
 
 
-def plan_train(pairs: TokenPairs, run: RunFolder, config: TrainConfig, start: Path | None) -> JobReport:
+def plan_train(
+    pairs: TokenPairs, run: RunFolder, config: TrainConfig, numerics: Numerics, start: Path | None
+) -> JobReport:
     """What training this run from the beginning would do, without writing anything."""
     if run.is_trained:
         return finished(pairs, run)
@@ -39,18 +43,33 @@ def plan_train(pairs: TokenPairs, run: RunFolder, config: TrainConfig, start: Pa
     report = JobReport("train", "dry_run", run.path.name, pairs=len(pairs), tokens=tokens)
     report.details = {"steps_total": steps}
     if start is not None:
-        weights = sum(file.stat().st_size for file in start.glob("*.safetensors"))
-        report.details["disk_bytes"] = weights + CHECKPOINT_BYTES * n_parameters(start)
+        report.details |= _space(start, config, numerics, pairs)
     return report
 
 
-def n_parameters(folder: Path) -> int:
-    """Parameters in a model's safetensors files, counted from their headers."""
-    total = 0
-    for file in folder.glob("*.safetensors"):
-        with safe_open(file, framework="numpy") as tensors:
-            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    return total
+def _space(start: Path, config: TrainConfig, numerics: Numerics, pairs: TokenPairs) -> dict[str, Any]:
+    """What training takes at most of the disk, policy included, and of memory."""
+    if is_adapter(start):
+        trained = n_trained(read_shapes(start), None)
+    else:
+        trained = n_trained(read_shapes(start), config.lora)
+    checkpoints = config.keep + 1 + (config.metric_for_best_model is not None)  # one is being written
+    policy = int(trained * BYTES[numerics.dtype])
+    space: dict[str, Any] = {"disk_bytes": policy + checkpoints * CHECKPOINT_BYTES[config.optim] * trained}
+    estimate = _estimate(start, config, numerics, pairs)
+    if estimate is not None:
+        logger.info("%s", estimate.sentence())
+        space |= {"memory_bytes": estimate.total, "memory_parts": estimate.parts}
+    return space
+
+
+def _estimate(start: Path, config: TrainConfig, numerics: Numerics, pairs: TokenPairs) -> MemoryEstimate | None:
+    """Of peak memory; None where it cannot be told, or an adapter is trained further."""
+    from stages.scoring.model import device
+
+    if is_adapter(start):
+        return None
+    return estimate_peak(start, numerics, config, pairs, on_gpu=device().type == "cuda")
 
 
 def finished(pairs: TokenPairs, run: RunFolder) -> JobReport:
@@ -67,13 +86,18 @@ def train(job: Training, control: Control, *, together: bool = False) -> JobRepo
     from stages.processes import working_together
     from stages.scoring.model import device_name
     from stages.training.flops import Utilisation
+    from stages.training.gradient_checkpointing import checkpoint_layers
     from stages.training.loop import Trainer
+    from stages.training.memory import log_peak_memory, reset_peak_memory
     from stages.training.policy import load_policy
     from stages.training.sharding import shard
 
     config = job.config
     with working_together(config.ddp_timeout, together=together) as processes:
+        reset_peak_memory()
         scorer = load_policy(job.start.folder, job.numerics, _responses(job), config)
+        if config.gradient_checkpointing:
+            checkpoint_layers(scorer.model)
         if not job.run.has_checkpoints:
             _check_start(job, scorer)
         utilisation = Utilisation(scorer.model, device_name(), job.numerics.dtype, processes.size)
@@ -84,6 +108,7 @@ def train(job: Training, control: Control, *, together: bool = False) -> JobRepo
         steps_before, tokens_before = trainer.progress.step, trainer.progress.tokens
         trainer.run()
         _save(job, scorer, processes)
+        log_peak_memory(_estimate(job.start.folder, config, job.numerics, job.split.pairs))
     return JobReport(
         "train",
         "done",

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.control import ProcessControl
 from stages.training.visits import read_visits
+from tests.jobs import begin
 from tests.stages.test_disk_full import small_disk  # noqa: F401 - a fixture
 from tests.stages.test_train import metrics, run_of, weights
 
@@ -65,19 +66,6 @@ def test_stopped_at_every_step_boundary_and_in_the_middle_of_every_other_step(ma
     assert outcome(run_of(stopped, document)) == outcome(golden)
 
 
-def train_in_a_child(work, settings) -> int:
-    """The job in a process of its own, forked so that nothing has to be imported again."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            code = work.run("train", *settings, expect=None)["exit_code"]
-        finally:
-            os._exit(code)
-    return child
-
-
 @pytest.mark.parametrize("kills", [8, pytest.param(100, marks=pytest.mark.real)])
 @pytest.mark.parametrize("options", [OPTIONS["plain"], OPTIONS["dev pairs"]], ids=["plain", "dev pairs"])
 def test_killed_at_random_moments_it_ends_as_if_it_never_was(make_work, kills, options, capsys):
@@ -86,16 +74,18 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(make_work, kills, o
     straight, work = make_work(), make_work()
     for each in (straight, work):
         each.run("precompute-ref", *settings)
+    begin(straight, "train", *settings).join()
     started = time.monotonic()
-    golden = outcome(run_of(straight, straight.run("train", *settings)))
+    begin(straight, "train", *settings, "train.seed=1").join()
     seconds = time.monotonic() - started
+    golden = outcome(run_of(straight, straight.run("train", *settings)))
     killed = finished = terminated = 0
     while killed + terminated < kills:
-        child = train_in_a_child(work, settings)
+        child = begin(work, "train", *settings)
         time.sleep(chance.uniform(0, seconds))
-        number = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
-        os.kill(child, number)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.kill(child.pid, chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+        child.join()
+        code = child.exitcode
         assert code in (0, 75, -signal.SIGKILL, -signal.SIGTERM)  # the last: before the job listened
         killed += code < 0
         terminated += code == 75
@@ -116,11 +106,12 @@ def test_numbers_that_a_model_draws_are_those_of_the_step(make_work, monkeypatch
     from stages.scoring.scorer import Scorer
 
     token_logps = Scorer.token_logps
-    monkeypatch.setattr(
-        Scorer,
-        "token_logps",
-        lambda self, responses: token_logps(self, responses) * (1 + 0.1 * torch.rand(()) * torch.is_grad_enabled()),
-    )
+
+    def noisy(scorer, responses):
+        noise = 0.1 * torch.rand(()) if torch.is_grad_enabled() else 0.0
+        return token_logps(scorer, responses) * (1 + noise)
+
+    monkeypatch.setattr(Scorer, "token_logps", noisy)
     straight, stopped = make_work(), make_work()
     for work in (straight, stopped):
         work.run("precompute-ref", *SETTINGS)
