@@ -49,10 +49,7 @@ def plan_train(
 
 def _space(start: Path, config: TrainConfig, numerics: Numerics, pairs: TokenPairs) -> dict[str, Any]:
     """What training takes at most of the disk, policy included, and of memory."""
-    if is_adapter(start):
-        trained = n_trained(read_shapes(start), None)
-    else:
-        trained = n_trained(read_shapes(start), config.lora)
+    trained = n_trained(read_shapes(start), None if is_adapter(start) else config.lora)
     checkpoints = config.keep + 1 + (config.metric_for_best_model is not None)  # one is being written
     policy = int(trained * BYTES[numerics.dtype])
     space: dict[str, Any] = {"disk_bytes": policy + checkpoints * CHECKPOINT_BYTES[config.optim] * trained}
@@ -90,10 +87,14 @@ def train(job: Training, control: Control, *, together: bool = False) -> JobRepo
     from stages.training.loop import Trainer
     from stages.training.memory import log_peak_memory, reset_peak_memory
     from stages.training.policy import load_policy
+    from stages.training.reproducible import reproducible
     from stages.training.sharding import shard
 
     config = job.config
-    with working_together(config.ddp_timeout, together=together) as processes:
+    with (
+        reproducible(deterministic=config.deterministic),
+        working_together(config.ddp_timeout, together=together) as processes,
+    ):
         reset_peak_memory()
         scorer = load_policy(job.start.folder, job.numerics, _responses(job), config)
         if config.gradient_checkpointing:

@@ -1,11 +1,20 @@
 """Looks at dev pairs in the middle of a run: which step was best, and whether it is time to stop."""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from stages.job import Control
+from stages.metrics.preference import preference_metrics
+from stages.processes import Processes
+from stages.reference_rows import SplitPairs
+from stages.response_scores import score_pairs
+from stages.scoring.scorer import Batch, Scorer
 from stages.training.config import TrainConfig
+
+LOWER_IS_BETTER = ("loss", "ties", "drift")
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +34,7 @@ class DevWatch:
         if name is None:
             return False
         value = metrics[name]
-        if self.best_value is not None and not _better(value, self.best_value, name):
+        if not math.isfinite(value) or (self.best_value is not None and not _better(value, self.best_value, name)):
             self.without_improvement += 1
             return False
         self.best_step, self.best_value, self.without_improvement = step, value, 0
@@ -52,8 +61,18 @@ def due(step: int, total_steps: int, config: TrainConfig) -> bool:
     return config.eval_every > 0 and (step % config.eval_every == 0 or step == total_steps)
 
 
+def dev_metrics(
+    dev: SplitPairs, scorer: Scorer, config: TrainConfig, control: Control, processes: Processes
+) -> dict[str, float]:
+    """The metrics of `pipeline eval`, of the dev pairs under the policy as it is now."""
+    with control.bar("dev pairs", len(dev.pairs)) as bar:
+
+        def scored(batch: Batch) -> None:
+            bar.advance(len(batch.responses) / 2, batch.n_tokens)
+
+        records = score_pairs(dev.pairs, dev.reference, scorer, config, scored, processes)
+    return preference_metrics(records, config.beta, rewards=dev.reference is not None)
+
+
 def _better(value: float, best: float, name: str) -> bool:
     return value < best if name in LOWER_IS_BETTER else value > best
-
-
-LOWER_IS_BETTER = ("loss", "ties", "drift")

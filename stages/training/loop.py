@@ -7,34 +7,27 @@ number of processes reach the gradient. Whatever is random in a step is a functi
 import logging
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
-
-from data.errors import Interrupted, PipelineError
+from data.errors import Interrupted
 from stages.job import Bar, Control
-from stages.metrics.preference import preference_metrics
 from stages.pair_losses import PairLosses
 from stages.processes import ALONE, Processes
-from stages.response_scores import score_pairs
 from stages.scoring.scorer import Scorer
 from stages.training.checkpoint import Checkpoints
-from stages.training.config import TrainConfig
-from stages.training.dev_watch import DevWatch, due
+from stages.training.dev_watch import DevWatch, dev_metrics, due
 from stages.training.flops import Utilisation
 from stages.training.job import Training
 from stages.training.memory import peak_memory_bytes
 from stages.training.optimizer import MasterAdamW
 from stages.training.order import StepOrder, steps_per_epoch
 from stages.training.recorder import Recorder, recording
+from stages.training.reproducible import seed_step
 from stages.training.run_log import step_metrics
 from stages.training.schedule import learning_rate, warmup_length
+from stages.training.skipped_step import tell_of_skipped_step
 from stages.training.step import StepMaker, StepResult
-
-MAX_SKIPPED = 3  # steps in a row that are not finite
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +97,6 @@ class Trainer:
         epochs, steps = divmod(self.progress.step, self._steps_per_epoch)
         visited = epochs * n_pairs + steps * config.pairs_per_step
         with (
-            _reproducible(config),
             recording(self.job, self.progress.step, here=self.processes.is_first) as self._recorder,
             self.control.bar("training", n_pairs * config.epochs, stored=visited) as bar,
         ):
@@ -131,7 +123,7 @@ class Trainer:
         started = time.perf_counter()
         self._stop_if_all_asked()
         config, number = self.job.config, self.progress.step
-        torch.manual_seed(hash((config.seed, number)))  # for models that draw numbers in eval mode, too
+        seed_step(config.seed, number)
         result = self._maker.gradients(self._order.step(number), self._stop_if_asked, bar)
         rate = learning_rate(number, self.total_steps, config.learning_rate, self._warmup, config.lr_scheduler_type)
         norm = self._update(result, rate)
@@ -153,7 +145,8 @@ class Trainer:
         improved = self._look_at_dev(line)
         if self._recorder is not None:
             self._recorder.add(result, line, bar)
-        self._judge(result, norm)
+        if not math.isfinite(norm):
+            tell_of_skipped_step(self.progress.step, result, norm, self.progress.skipped_in_row)
         return improved
 
     def _update(self, result: StepResult, rate: float) -> float:
@@ -168,36 +161,12 @@ class Trainer:
         self.progress.skipped_in_row = 0 if finite else self.progress.skipped_in_row + 1
         return norm
 
-    def _judge(self, result: StepResult, norm: float) -> None:
-        """Say that a step was left out; a few in a row end the run."""
-        if math.isfinite(norm):
-            return
-        name, value = ("gradient norm", norm) if math.isfinite(result.loss) else ("loss", result.loss)
-        where = ", ".join(pair.location for pair in result.pairs[:10])
-        step = self.progress.step
-        logger.warning("step %d was left out: its %s is %s (pairs %s)", step, name, value, where)
-        if self.progress.skipped_in_row == MAX_SKIPPED:
-            raise PipelineError(
-                f"Training stopped at step {step}: the {name} is {value}, and so it was in the {MAX_SKIPPED - 1} steps "
-                f"before. None of these updates was applied, and the last checkpoint is kept. The pairs of this step: "
-                f"{where}; `pipeline inspect --step {step}` shows what each came to. A lower train.learning_rate, or "
-                "reference.dtype: float32, usually helps."
-            )
-
     def _look_at_dev(self, line: dict[str, Any]) -> bool:
         """Evaluate on dev pairs where it is time to, into the step's line; whether this is the best step so far."""
         dev, config = self.job.dev, self.job.config
         if dev is None or not due(self.progress.step, self.total_steps, config):
             return False
-        with self.control.bar("dev pairs", len(dev.pairs)) as bar:
-            records = score_pairs(
-                *dev,
-                self.scorer,
-                config,
-                lambda batch: bar.advance(len(batch.responses) / 2, batch.n_tokens),
-                self.processes,
-            )
-        metrics = preference_metrics(records, config.beta, rewards=dev.reference is not None)
+        metrics = dev_metrics(dev, self.scorer, config, self.control, self.processes)
         line |= {f"dev/{name}": value for name, value in metrics.items()}
         return self.watch.observe(self.progress.step, metrics, config)
 
@@ -233,15 +202,3 @@ class Trainer:
             self._recorder.flush()
         state = {"progress": asdict(self.progress), "dev": self.watch.state()}
         self._checkpoints.save(self._optimizer.state(), self.progress.step, state, self.watch.best_step)
-
-
-@contextmanager
-def _reproducible(config: TrainConfig) -> Iterator[None]:
-    """Leave the caller's random numbers alone; where asked, refuse what varies from run to run."""
-    before = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng():
-        torch.use_deterministic_algorithms(config.deterministic or before)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from itertools import count
 
 import pytest
@@ -83,7 +84,9 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(make_work, kills, o
     while killed + terminated < kills:
         child = begin(work, "train", *settings)
         time.sleep(chance.uniform(0, seconds))
-        os.kill(child.pid, chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
+        number = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+        with suppress(ProcessLookupError):  # it had finished
+            os.kill(child.pid, number)
         child.join()
         code = child.exitcode
         assert code in (0, 75, -signal.SIGKILL, -signal.SIGTERM)  # the last: before the job listened

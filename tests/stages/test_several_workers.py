@@ -25,9 +25,10 @@ def test_torchrun_shares_the_prompts_out(work, make_work, n):
     golden.run("precompute-ref")
     done = torchrun(work, n)
     assert done.returncode == 0, done.stderr
-    documents = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert sorted(document["shard"] for document in documents) == [f"{i}/{n}" for i in range(n)]
-    assert sum(document["pairs_scored"] for document in documents) == 40
+    assert json.loads(done.stdout)["shard"] == f"0/{n}"  # the first worker alone prints
+    costs = [json.loads(path.read_text()) for path in (work.root / "store").glob("*/costs/*.json")]
+    assert sorted(cost["shard"] for cost in costs) == [f"{i}/{n}" for i in range(n)]
+    assert sum(cost["pairs"] for cost in costs) == 40
     assert work.run("precompute-ref")["status"] == "nothing_to_do"
     assert work.run("verify")["references"][0]["pairs"] == golden.run("verify")["references"][0]["pairs"] == 40
 
@@ -46,10 +47,12 @@ def test_any_number_of_workers_gives_the_rows_of_one(make_work, count):
 def test_workers_that_start_together_and_one_that_joins_late_share_the_work(work):
     """Real processes, on a work folder in which nothing is prepared yet."""
     command = [sys.executable, "-m", "pipeline", "precompute-ref", "--config", str(work.config), "--json"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "WORLD_SIZE": "2"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     workers = [
-        subprocess.Popen(command, env=environment | {"RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for rank in range(2)
+        subprocess.Popen(
+            [*command, "--shard", f"{i}/2"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for i in range(2)
     ]
     documents = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
     assert [document["exit_code"] for document in documents] == [0, 0]

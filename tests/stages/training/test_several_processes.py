@@ -31,7 +31,8 @@ def test_losses_and_gradients_are_those_of_one_process(of_several, case, sharded
             name.rpartition("/")[2]: tensor for name, tensor in found.items() if name.startswith(f"{sharded}/{case}/")
         }
         losses = own.pop("losses")
-        assert torch.allclose(losses, torch.tensor(result.losses, dtype=torch.float64), atol=1e-6)
+        coarse = case == "bfloat16"  # a batch's gradient is rounded, and batches are other ones
+        assert torch.allclose(losses, torch.tensor(result.losses, dtype=torch.float64), atol=1e-2 if coarse else 1e-6)
         assert own.keys() == gradients.keys()
         whole, ours = (torch.cat([g[name].flatten() for name in sorted(own)]) for g in (gradients, own))
-        assert relative_difference(ours, whole) < 1e-5, n
+        assert relative_difference(ours, whole) < (1e-2 if coarse else 1e-5), n

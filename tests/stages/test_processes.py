@@ -1,0 +1,59 @@
+"""The seam between processes: alone it does nothing, and what breaks it is told so."""
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from data.errors import EnvironmentProblem
+from stages.processes import ALONE, BUCKET, Processes, _buckets, explained, processes_started, working_together
+
+
+def test_alone_nothing_is_summed_and_nothing_is_started():
+    with working_together(1.0, together=True) as processes:
+        assert processes == ALONE and not dist.is_initialized()
+    tensor = torch.ones(3)
+    assert ALONE.add_up(tensor) is tensor and ALONE.total(2.5) == 2.5 and ALONE.from_first(7) == 7
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    ALONE.add_up_gradients([parameter])
+    assert parameter.grad is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "processes"),
+    [
+        ({}, ALONE),
+        ({"RANK": "1", "WORLD_SIZE": "4"}, Processes(1, 4)),
+        ({"RANK": "1"}, ALONE),
+        ({"RANK": "x", "WORLD_SIZE": "4"}, ALONE),
+    ],
+)
+def test_processes_are_those_that_torchrun_names(environment, processes):
+    assert processes_started(environment) == processes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1234",
+        "Timed out waiting 4000ms for recv operation to complete",
+        "NCCL error in: ProcessGroupNCCL.cpp:3690, unhandled system error",
+    ],
+)
+def test_a_broken_connection_is_an_environment_problem(text):
+    with pytest.raises(EnvironmentProblem) as error, explained():
+        raise RuntimeError(text)
+    assert str(error.value).startswith(
+        "Another process of this run has ended or did not answer in time (train.ddp_timeout): RuntimeError: "
+    )
+    assert "The cause stands in that process's own output" in str(error.value)
+
+
+def test_another_error_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="shape"), explained():
+        raise RuntimeError("shape mismatch")
+
+
+def test_gradients_go_in_buckets_of_whole_parameters():
+    parameters = [torch.nn.Parameter(torch.empty(n, device="meta")) for n in (5, BUCKET, 1, 2, BUCKET + 1, 3)]
+    buckets = [[p.numel() for p in bucket] for bucket in _buckets(parameters)]
+    assert buckets == [[5], [BUCKET], [1, 2], [BUCKET + 1], [3]]
