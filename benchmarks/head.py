@@ -43,7 +43,7 @@ def main() -> None:
         head.token_scores(hidden, targets, layer).logps.sum().backward()  # type: ignore[no-untyped-call]
 
     for name, kept in (("kept", ROWS * VOCABULARY), ("computed again", 0)):
-        head.KEPT_LOGITS = kept
+        head.KEPT_LOGITS = kept  # type: ignore[attr-defined]  # where the head looks it up
         rate = gigaflops(3 * FORWARD, both_ways)
         print(f"forward and backward, logits {name:14} {rate:6.0f} GFLOP/s")
 

@@ -8,14 +8,18 @@ from typing import Any
 import torch
 
 import pipeline  # noqa: F401 - finds our packages
+from data.pairs.folder import PairsFolder
 from data.schema import TokenPair, unique_responses
 from data.tokens.token_pairs import TokenPairs
 from measurement import TRAIN, WARM_UP, Pairs, Spec, longest_rows, measured
 from pipeline.control import ProcessControl
-from stages.reference_rows import ReferenceLogps
-from stages.scoring.config import ScoringConfig
-from stages.scoring.model import load_model
+from stages.reference_rows import ReferenceLogps, SplitPairs
+from stages.run_folder import RunFolder
+from stages.scoring.config import Numerics, ScoringConfig
+from stages.scoring.model import device_name, load_model
 from stages.scoring.scorer import Scorer
+from stages.training.flops import Utilisation
+from stages.training.job import StartPolicy, Training
 from stages.training.loop import Trainer
 
 
@@ -44,15 +48,18 @@ def our_training(spec: Spec, pairs: Pairs) -> dict[str, Any]:
     scorer = our_scorer(spec)
     reference = {pair.key: ReferenceLogps(0.0, 0.0) for pair in pairs.tokens}
     with tempfile.TemporaryDirectory() as folder:
-        control = ProcessControl(quiet=True)
-        trainer = Trainer(TokenPairs.of(pairs.tokens), reference, scorer, TRAIN, Path(folder), "benchmark", control)
+        split, numerics = SplitPairs(TokenPairs.of(pairs.tokens), reference), Numerics(spec.dtype, "auto", 0)
+        start, run = StartPolicy(Path(spec.model), True, (spec.model, None)), RunFolder(Path(folder))
+        job = Training(split, None, start, run, TRAIN, numerics, PairsFolder(Path(folder)))
+        utilisation = Utilisation(scorer.model, device_name(), spec.dtype, 1)
+        trainer = Trainer(job, scorer, ProcessControl(quiet=True), utilisation)
         longest = [pairs.tokens[row] for row in longest_rows(pairs.tokens)]
         for batch in scorer.plan([(pair.chosen, pair.rejected) for pair in longest]):
             scorer.logps(batch.responses).mean().backward()  # type: ignore[no-untyped-call]
         trainer._optimizer.step(TRAIN.learning_rate, TRAIN.max_grad_norm)
         with measured(scorer.model, spec, pairs) as report:
             trainer.run()
-            report["seconds"] = trainer.progress.seconds
+            report["seconds"] = trainer.seconds
     return report | our_account(scorer, pairs)
 
 
