@@ -7,7 +7,7 @@ filled by one process and 0 in the others, so that a sum over processes is the t
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import torch
@@ -25,6 +25,8 @@ class Processes:
 
     rank: int = 0
     size: int = 1
+    timeout_seconds: float = field(default=600.0, compare=False)
+    """After which one that is silent counts as gone."""
 
     @property
     def is_first(self) -> bool:
@@ -34,8 +36,7 @@ class Processes:
     def add_up(self, tensor: torch.Tensor) -> torch.Tensor:
         """Replace the tensor in place by its sum over the processes."""
         if self.size > 1:
-            with explained():
-                dist.all_reduce(tensor)
+            dist.all_reduce(tensor)
         return tensor
 
     def total(self, value: float) -> float:
@@ -51,6 +52,13 @@ class Processes:
     def wait_for_all(self) -> None:
         """Go on when every process has come here."""
         self.total(0.0)
+
+    def line_of_its_own(self) -> dist.ProcessGroup | None:
+        """Another connection, for tensors in main memory: a thread's, which must not meet what is trained."""
+        if self.size == 1:
+            return None
+        group: dist.ProcessGroup = dist.new_group(timeout=timedelta(seconds=self.timeout_seconds), backend="gloo")
+        return group
 
     def add_up_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Replace the gradients by their sums over the processes; none counts as zeros."""
@@ -79,7 +87,7 @@ def working_together(timeout_seconds: float, *, together: bool) -> Iterator[Proc
     Raises:
         EnvironmentProblem: another process has ended or does not answer.
     """
-    processes = processes_started() if together else ALONE
+    processes = replace(processes_started(), timeout_seconds=timeout_seconds) if together else ALONE
     if processes.size == 1:
         yield processes
         return
@@ -91,9 +99,8 @@ def working_together(timeout_seconds: float, *, together: bool) -> Iterator[Proc
             timeout=timedelta(seconds=timeout_seconds),
             device_id=where if where.type == "cuda" else None,
         )
-    try:
         yield processes
-    finally:
+        # Not after an error: NCCL would wait here for the others, who wait for this process until it has ended.
         dist.destroy_process_group()
 
 

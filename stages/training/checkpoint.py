@@ -51,8 +51,7 @@ class Checkpoints:
         self._processes = processes
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[None] | None = None
-        # Its own line between the processes: what is written in the background must not meet what is trained.
-        self._group: Any = dist.new_group(backend="gloo") if processes.size > 1 else None
+        self._group: Any = processes.line_of_its_own()
 
     def save(self, tensors: Mapping[str, torch.Tensor], step: int, state: dict[str, Any], best: int | None) -> None:
         """Begin to write `step-N`; older ones go once it is durable, and not before. `best` is a step to keep.
@@ -84,6 +83,10 @@ class Checkpoints:
         """Raise what `wait` would, if it is known already."""
         if self._writing is not None and self._writing.done():
             self.wait()
+
+    def close(self) -> None:
+        """Whatever the end: what is being written is finished, if it can be, and no thread is left."""
+        self._writer.shutdown()
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that verifies, None where there is none at all; damaged ones are passed over, loudly.

@@ -5,13 +5,15 @@ distributed checkpoint (its Hugging Face writer; the default one pickles). Eithe
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
@@ -25,7 +27,7 @@ def is_sharded(tensors: Mapping[str, torch.Tensor]) -> bool:
 
 def on_cpu(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Copies that training cannot change any more, in main memory."""
-    return {name: _on_cpu(tensor.detach()) for name, tensor in tensors.items()}
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def write_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -35,7 +37,8 @@ def write_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 def write_shards(folder: Path, tensors: dict[str, torch.Tensor], group: dist.ProcessGroup) -> None:
     """Write this process's parts; returns in the first process when all have been written."""
-    save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True), process_group=group)
+    with _of_its_own_kind():
+        save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True), process_group=group)
 
 
 def read_tensors(folder: Path, masters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -48,15 +51,18 @@ def read_tensors(folder: Path, masters: Mapping[str, torch.Tensor]) -> dict[str,
             targets[name] = torch.zeros_like(master, dtype=about.properties.dtype)  # type: ignore[union-attr]
         else:
             targets[name] = torch.zeros(about.size, dtype=about.properties.dtype)  # type: ignore[union-attr]
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that no process is asked: each reads its own
+    with (
+        _of_its_own_kind(),
+        warnings.catch_warnings(action="ignore", category=UserWarning),
+    ):  # that no process is asked: each reads its own
         load(targets, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
     return targets
 
 
-def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
-    if not isinstance(tensor, DTensor):
-        return tensor.to("cpu", copy=True)
-    local = tensor.to_local().to("cpu", copy=True)
-    return DTensor.from_local(
-        local, tensor.device_mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
-    )
+@contextmanager
+def _of_its_own_kind() -> Iterator[None]:
+    """What went wrong in a process, as it was raised there; torch raises what is not even an Exception."""
+    try:
+        yield
+    except CheckpointException as error:
+        raise next(cause for cause, _ in error.failures.values()) from error

@@ -68,7 +68,8 @@ def dev_metrics(
     with control.bar("dev pairs", len(dev.pairs)) as bar:
 
         def scored(batch: Batch) -> None:
-            bar.advance(len(batch.responses) / 2, batch.n_tokens)
+            of_all = processes.size  # the others are about as far
+            bar.advance(of_all * len(batch.responses) / 2, of_all * batch.n_tokens)
 
         records = score_pairs(dev.pairs, dev.reference, scorer, config, scored, processes)
     return preference_metrics(records, config.beta, rewards=dev.reference is not None)

@@ -7,6 +7,7 @@ number of processes reach the gradient. Whatever is random in a step is a functi
 import logging
 import math
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -67,6 +68,7 @@ class Trainer:
         self._warmup = warmup_length(config.warmup_steps, self.total_steps)
         folder = self.job.run.path / "checkpoints"
         self._checkpoints = Checkpoints(folder, self.job.run.identity, config.keep, self.processes)
+        self._saved = 0  # the step of the newest checkpoint
         self._recorder: Recorder | None = None
         self._ends: dict[str, Any] = {}
 
@@ -82,6 +84,7 @@ class Trainer:
         if checkpoint is not None:
             self._optimizer.load(checkpoint.tensors(self._optimizer.masters))
             self.progress = Progress(**checkpoint.state["progress"])
+            self._saved = self.progress.step
             self.watch = DevWatch(**checkpoint.state["dev"])
             logger.info("resuming after step %d of %d", self.progress.step, self.total_steps)
 
@@ -97,6 +100,7 @@ class Trainer:
         epochs, steps = divmod(self.progress.step, self._steps_per_epoch)
         visited = epochs * n_pairs + steps * config.pairs_per_step
         with (
+            closing(self._checkpoints),
             recording(self.job, self.progress.step, here=self.processes.is_first) as self._recorder,
             self.control.bar("training", n_pairs * config.epochs, stored=visited) as bar,
         ):
@@ -106,7 +110,7 @@ class Trainer:
                 if improved or (self.progress.step % config.checkpoint_every == 0 and not at_end):
                     self._checkpoint()
                 self._checkpoints.check()
-            self._checkpoints.wait()
+            self._wait_for_checkpoint()
             if self._recorder is not None:
                 self._recorder.finish()
                 self._ends = self._recorder.document()
@@ -190,15 +194,23 @@ class Trainer:
         saved = "nothing had to be saved"
         if self.progress.step > 0:
             self._checkpoint()
-            self._checkpoints.wait()
+            self._wait_for_checkpoint()
             saved = f"saved in {self.job.run.path / 'checkpoints'}"
         raise Interrupted(
             f"Stopped by a signal after step {self.progress.step} of {self.total_steps}, {saved}. Run the same command "
             "again to go on exactly from there."
         )
 
+    def _wait_for_checkpoint(self) -> None:
+        """In all processes until it is durable: that of a whole model is written by the first one."""
+        self._checkpoints.wait()
+        self.processes.wait_for_all()
+
     def _checkpoint(self) -> None:
+        if self.progress.step == self._saved:
+            return
         if self._recorder is not None:
             self._recorder.flush()
         state = {"progress": asdict(self.progress), "dev": self.watch.state()}
         self._checkpoints.save(self._optimizer.state(), self.progress.step, state, self.watch.best_step)
+        self._saved = self.progress.step

@@ -36,17 +36,21 @@ def shard(scorer: Scorer, processes: Processes) -> None:
             module.set_force_sum_reduction_for_comms(enable=True)
 
 
-def whole_state(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor] | None:
+def whole_state(model: PreTrainedModel, dtype: torch.dtype, *, here: bool) -> dict[str, torch.Tensor] | None:
     """The tensors of a sharded model, put together on the CPU, in `dtype`; None of one that is not sharded.
 
-    All processes have to ask together; each tensor stands there once, under the first of its names.
+    All processes have to ask together, and get nothing where they are not wanted `here`; each tensor stands there once,
+    under the first of its names.
     """
     parameters = dict(model.named_parameters())
     if not any(isinstance(parameter, DTensor) for parameter in parameters.values()):
         return None
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - set(parameters)
     others = {name: tensor for name, tensor in model.state_dict().items() if name not in {*parameters, *tied}}
-    whole = {name: tensor.detach().full_tensor().to("cpu", dtype) for name, tensor in parameters.items()}  # type: ignore[attr-defined]
+    whole: dict[str, torch.Tensor] = {}
+    for name, part in parameters.items():
+        tensor = part.detach().full_tensor()  # type: ignore[attr-defined]
+        whole |= {name: tensor.to("cpu", dtype)} if here else {}
     return whole | {name: tensor.to("cpu") for name, tensor in others.items()}
 
 

@@ -12,6 +12,8 @@ from itertools import count
 import pytest
 
 from pipeline.control import ProcessControl
+from stages.processes import Processes
+from stages.training.checkpoint import Checkpoints
 from stages.training.visits import read_visits
 from tests.jobs import begin
 from tests.stages.test_disk_full import small_disk  # noqa: F401 - a fixture
@@ -100,6 +102,46 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(make_work, kills, o
     if kills > 20:
         with capsys.disabled():
             print(f"\n{killed} killed, {terminated} asked to stop, {finished + 1} runs finished: all the same")  # noqa: T201
+
+
+def test_a_checkpoint_that_is_there_is_not_written_again(work, monkeypatch):
+    """A kill in the middle of replacing the only one would leave none."""
+    work.run("precompute-ref", *SETTINGS)
+    for looks in (16, 0):
+        asked = count()
+        with monkeypatch.context() as patch:
+            patch.setattr(ProcessControl, "stop_requested", lambda self, n=looks, a=asked: next(a) >= n)
+            work.run("train", *SETTINGS, "run=night", expect=75)
+        folders = {path.name: path.stat().st_ino for path in (work.root / "runs/night/checkpoints").iterdir()}
+        if looks:
+            before = folders
+    assert before and folders == before
+
+
+def test_nobody_reads_a_checkpoint_or_leaves_before_the_first_process_has_written_it(work, monkeypatch):
+    """Of whole models the first process writes; the others wait with it, and then look for the best step."""
+    calls = []
+
+    def told(kind, name):
+        method = getattr(kind, name)
+
+        def telling(self, *more):
+            calls.append(name)
+            return method(self, *more)
+
+        return telling
+
+    settings = (*SETTINGS, *OPTIONS["dev pairs"][:2], "train.metric_for_best_model=drift")
+    work.run("precompute-ref", *settings)
+    for kind, name in ((Checkpoints, "wait"), (Checkpoints, "at"), (Processes, "wait_for_all")):
+        monkeypatch.setattr(kind, name, told(kind, name))
+    asked = count()
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessControl, "stop_requested", lambda self: next(asked) >= 8)
+        work.run("train", *settings, expect=75)
+    assert calls[-2:] == ["wait", "wait_for_all"]
+    work.run("train", *settings)
+    assert calls[-4:] == ["wait", "wait_for_all", "at", "wait_for_all"]
 
 
 def test_numbers_that_a_model_draws_are_those_of_the_step(make_work, monkeypatch):

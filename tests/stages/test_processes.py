@@ -1,5 +1,7 @@
 """The seam between processes: alone it does nothing, and what breaks it is told so."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -57,3 +59,41 @@ def test_gradients_go_in_buckets_of_whole_parameters():
     parameters = [torch.nn.Parameter(torch.empty(n, device="meta")) for n in (5, BUCKET, 1, 2, BUCKET + 1, 3)]
     buckets = [[p.numel() for p in bucket] for bucket in _buckets(parameters)]
     assert buckets == [[5], [BUCKET], [1, 2], [BUCKET + 1], [3]]
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """torchrun's names for the first of two processes, connected to nothing."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    connect = dist.init_process_group
+    fake = partial(connect, "fake", store=FakeStore(), rank=0, world_size=2)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **options: fake())
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def test_processes_part_when_all_is_done(two):
+    with working_together(7.0, together=True) as processes:
+        assert (processes.rank, processes.size, processes.timeout_seconds) == (0, 2, 7.0)
+        assert dist.is_initialized()
+    assert not dist.is_initialized()
+
+
+def test_a_connection_that_breaks_anywhere_is_explained_and_nobody_is_waited_for(two):
+    """In what torch itself sums (FSDP2), too; to part, NCCL would wait for the others."""
+    with pytest.raises(EnvironmentProblem, match="has ended or did not answer"), working_together(7.0, together=True):
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:1234")
+    assert dist.is_initialized()
+
+
+def test_a_line_of_its_own_waits_no_longer_than_the_others(two):
+    with working_together(7.0, together=True) as processes, pytest.MonkeyPatch.context() as patch:
+        asked = {}
+        patch.setattr(dist, "new_group", lambda **options: asked.update(options))
+        processes.line_of_its_own()
+    assert (asked["backend"], asked["timeout"].total_seconds()) == ("gloo", 7.0)
+    assert ALONE.line_of_its_own() is None

@@ -1,6 +1,7 @@
 """Rows that blow a step up: it is left out and named, and a run of nothing else ends."""
 
 import json
+import time
 
 import pytest
 
@@ -44,6 +45,22 @@ def test_three_in_a_row_end_the_run_and_keep_the_last_checkpoint(work):
     assert "A lower train.learning_rate, or reference.dtype: float32, usually helps." in document["message"]
     (run,) = (work.root / "runs").iterdir()
     assert len(metrics(run)) == 3 and not (run / "policy").exists()
+
+
+def test_a_checkpoint_that_is_being_written_is_finished_before_the_run_ends(work, monkeypatch):
+    from stages.training import checkpoint
+
+    write_tensors = checkpoint.write_tensors
+
+    def slowly(folder, tensors):
+        time.sleep(0.5)
+        write_tensors(folder, tensors)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", slowly)
+    write_jsonl(work.data, rows(range(40)))
+    work.run("precompute-ref", *settings(work))
+    work.run("train", *settings(work), "train.checkpoint_every=2", expect=1)
+    assert [path.name for path in work.root.glob("runs/*/checkpoints/*")] == ["step-00000002"]
 
 
 def test_a_gradient_that_is_not_finite_is_left_out_too(work, monkeypatch):

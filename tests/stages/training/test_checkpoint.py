@@ -1,12 +1,17 @@
 """Checkpoints are complete or invisible, and are checked before they are believed."""
 
 import json
+import threading
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from data.errors import EnvironmentProblem, StoreError
 from stages.training.checkpoint import Checkpoints
+from stages.training.checkpoint_files import on_cpu, read_tensors, write_shards
 
 TENSORS = {"master.w": torch.arange(6.0).reshape(2, 3), "step.w": torch.tensor(3.0), "exp_avg.b": torch.ones(1)}
 STATE = {"progress": {"step": 3}, "dev": {}}
@@ -41,6 +46,38 @@ def test_training_may_go_on_while_a_checkpoint_is_written(tmp_path):
     moving["master.w"].add_(1)
     checkpoints.wait()
     assert not checkpoints.newest().tensors({})["master.w"].any()
+
+
+def test_an_end_waits_for_what_is_being_written_and_leaves_no_thread(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "run")
+    checkpoints.save({"master.w": torch.zeros(1000, 1000)}, 1, STATE, None)
+    checkpoints.close()
+    assert names(tmp_path) == ["step-00000001"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("checkpoint")]
+
+
+@pytest.fixture
+def one_of_one():
+    """A process group of this process alone, and a tensor that is sharded over it."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield distribute_tensor(torch.arange(12.0).reshape(4, 3), init_device_mesh("cpu", (1,)), [Shard(0)])
+    dist.destroy_process_group()
+
+
+def test_parts_are_copied_written_and_read_as_parts(tmp_path, one_of_one):
+    tensors = on_cpu({"master.w": one_of_one, "step.w": torch.tensor(3.0)})
+    one_of_one.to_local().zero_()
+    write_shards(tmp_path, tensors, dist.group.WORLD)
+    read = read_tensors(tmp_path, {"w": one_of_one})
+    assert read["master.w"].placements == one_of_one.placements
+    assert torch.equal(read["master.w"].to_local(), torch.arange(12.0).reshape(4, 3))
+    assert read["step.w"].item() == 3.0
+
+
+def test_parts_that_cannot_be_written_are_the_error_of_whoever_could_not(tmp_path, one_of_one):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Not a directory"):
+        write_shards(tmp_path / "file" / "folder", {"master.w": one_of_one}, dist.group.WORLD)
 
 
 @pytest.mark.parametrize(
