@@ -52,6 +52,7 @@ class Recorder:
 
     def flush(self) -> None:
         """Make durable what a checkpoint vouches for; before it is there."""
+        self._lines.flush()
         self._visits.flush()
 
     def finish(self) -> None:
