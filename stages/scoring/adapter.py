@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from data.errors import ConfigError, one_line
 from stages.adapter_files import WEIGHTS
+from stages.scoring.generators import own_generators
 
 _NAME = "default"
 _PREFIX = "base_model.model."  # of the names of tensors in a file, peft's
@@ -49,7 +50,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> None:
 def inject(model: PreTrainedModel, config: Any, seed: int) -> None:
     """Put a new adapter on the model, with the random values of `seed`; the global generators stay where they are."""
     peft = import_peft()
-    with torch.random.fork_rng():
+    with own_generators(model.device):
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(config, model, adapter_name=_NAME)
     for parameter in model.parameters():

@@ -198,7 +198,18 @@ def _inputs(layout: Layout) -> dict[str, Any]:
 def prefix_sums(tokens: torch.Tensor) -> torch.Tensor:
     """Sums over the first 1, 2, ... of the tokens (N, most): (N, most) float32; the last is the whole response's."""
     # One after the other, so that no sum depends on how long other responses are.
+    if tokens.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return doubling_sums(tokens.double()).float()
     return tokens.cumsum(dim=1, dtype=torch.float64).float()
+
+
+def doubling_sums(values: torch.Tensor) -> torch.Tensor:
+    """The sums of `cumsum(dim=1)` by additions of whole tables: torch refuses its own on a GPU as not deterministic."""
+    reach = 1
+    while reach < values.shape[1]:
+        values = torch.cat([values[:, :reach], values[:, reach:] + values[:, :-reach]], dim=1)
+        reach *= 2
+    return values
 
 
 def _table(values: torch.Tensor, layout: Layout) -> torch.Tensor:

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 
 import torch
 
+from stages.scoring.generators import own_generators
+from stages.scoring.model import device
+
 
 @contextmanager
 def reproducible(*, deterministic: bool) -> Iterator[None]:
@@ -13,7 +16,7 @@ def reproducible(*, deterministic: bool) -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
-    with torch.random.fork_rng():
+    with own_generators(device()):
         torch.use_deterministic_algorithms(deterministic or before)
         try:
             yield

@@ -10,7 +10,7 @@ from data.schema import Response
 from stages.objectives.preference import preference_loss
 from stages.scoring.bf16_products import fast_bf16_products
 from stages.scoring.head import logits_logps
-from stages.scoring.scorer import Scorer
+from stages.scoring.scorer import Scorer, doubling_sums
 from stages.training.gradient_checkpointing import checkpoint_layers
 from tests.families import (
     PACKED,
@@ -351,3 +351,14 @@ def test_a_model_has_one_scorer():
     Scorer(model, 256)
     with pytest.raises(AssertionError, match="this model has a scorer already"):
         Scorer(model, 256)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 8, 37])
+def test_sums_by_doubling_are_prefix_sums_and_differentiable(length):
+    """What stands in for cumsum on a GPU under train.deterministic, where torch refuses cumsum."""
+    values = torch.randn(3, length, dtype=torch.float64, generator=torch.Generator().manual_seed(length))
+    assert torch.allclose(doubling_sums(values), values.cumsum(dim=1), rtol=0, atol=1e-12)
+    assert torch.equal(doubling_sums(values)[:, 0], values[:, 0])
+    longer = torch.cat([values, torch.ones(3, 20, dtype=torch.float64)], dim=1)
+    assert torch.equal(doubling_sums(longer)[:, :length], doubling_sums(values))
+    assert torch.autograd.gradcheck(doubling_sums, values.requires_grad_())
