@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from stages.metrics.preference import METRIC_NAMES
+from stages.metrics.preference import METRIC_NAMES, RANKING_NAMES
 from stages.objectives.config import ObjectiveConfig
 from stages.training.lora import LoraSettings
 from stages.training.schedule import ScheduleName
@@ -69,12 +69,13 @@ class TrainConfig(ObjectiveConfig):
     report_to: ReportTo = Field(default_factory=list)
     """Trackers that get the figures too, one or a list: `trackio`, `wandb`, `tensorboard`; none: only metrics.jsonl."""
 
-    @field_validator("metric_for_best_model")
-    @classmethod
-    def _known(cls, name: str | None) -> str | None:
-        if name is not None and name not in METRIC_NAMES:
-            raise ValueError(f"no such metric: {name}; known: {', '.join(METRIC_NAMES)}")
-        return name
+    @model_validator(mode="after")
+    def _known_metric(self) -> "TrainConfig":
+        name, known = self.metric_for_best_model, METRIC_NAMES if self.reads_reference else RANKING_NAMES
+        if name is not None and name not in known:
+            of = "" if self.reads_reference else f" of {self.objective_name()}, which reads no reference"
+            raise ValueError(f"train.metric_for_best_model: no such metric{of}: {name}; known: {', '.join(known)}")
+        return self
 
     @model_validator(mode="after")
     def _no_choice_without_evaluations(self) -> "TrainConfig":
