@@ -63,7 +63,7 @@ class _Done:
         """Pairs and tokens a second since the beginning."""
         seconds = max(1e-9, now - self.started)
         rates = [f"{self.done / seconds:.1f} pairs/s"]
-        return [*rates, f"{self.tokens / seconds:.0f} tokens/s"] if tokens and self.tokens else rates
+        return [*rates, f"{self.tokens / seconds:,.0f} tokens/s"] if tokens and self.tokens else rates
 
     def seconds_left(self, now: float) -> float:
         """At the rate so far; 0 where that cannot be said."""
@@ -101,7 +101,7 @@ class _LineBar:
     def _print(self) -> None:
         self._printed, self._unsaid = time.monotonic(), False
         so_far, figures = self._so_far, self._figures
-        stored = f" ({so_far.stored} stored before)" if so_far.stored else ""
+        stored = f" ({so_far.stored} done before)" if so_far.stored else ""
         parts = [f"{self._label}: {so_far.count()}{stored}"]
         parts += [f"{name} {text.rjust(self._widths[name])}" for name, text in figures.items()]
         parts += so_far.rates(self._printed, tokens="tokens/s" not in figures)
@@ -152,7 +152,7 @@ class _RichBar:
         self._so_far.done += pairs
         self._so_far.tokens += tokens
         rates = self._so_far.rates(time.monotonic(), tokens="tokens/s" not in self._figures)
-        stored = [f"({self._so_far.stored} stored before)"] if self._so_far.stored else []
+        stored = [f"({self._so_far.stored} done before)"] if self._so_far.stored else []
         self._progress.update(self._task, advance=pairs, rates="  ".join([self._so_far.count(), *rates, *stored]))
 
     def show(self, figures: Mapping[str, str]) -> None:

@@ -63,10 +63,11 @@ def _status(document: dict[str, Any]) -> str:
         f"{reference['parts']} parts"
     )
     if cost := reference["cost"]:
+        jobs = "1 job" if cost["jobs"] == 1 else f"{cost['jobs']} jobs"
         lines.append(
-            f"    {cost['jobs']} jobs took {cost['seconds']:,.1f} device-seconds for {cost['pairs']:,} pairs, the last "
-            f"{cost['last']['seconds']:,.1f} for {cost['last']['pairs']:,}: {cost['last_share']:.1%} of a full pass "
-            "over the pairs wanted"
+            f"    {jobs} took {cost['seconds']:,.1f} device-seconds for "
+            f"{cost['pairs']:,} pairs, the last {cost['last']['seconds']:,.1f} for {cost['last']['pairs']:,}: "
+            f"{cost['last_share']:.1%} of a full pass over the pairs wanted"
         )
     if reference["quarantined"]:
         lines.append(f"    {reference['quarantined']} parts were set aside as damaged; `pipeline gc` drops them")
@@ -131,8 +132,12 @@ def _plan(document: dict[str, Any]) -> str:
         lines.append(f"  about {document['seconds_estimated']:,.0f} s at the rate of the last run on this device")
     if "disk_bytes" in document:
         memory = f" and {document['memory_bytes'] / 1e9:,.2f} GB of memory" if "memory_bytes" in document else ""
-        lines.append(f"  about {document['disk_bytes'] / 1e6:,.1f} MB of disk{memory}")
+        lines.append(f"  about {_bytes(document['disk_bytes'])} of disk{memory}")
     return "\n".join(lines) + _changes(document)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:,.2f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def _changes(document: dict[str, Any]) -> str:
@@ -196,11 +201,11 @@ def _evaluation(document: dict[str, Any]) -> str:
         if name not in metrics:  # of an objective that reads no reference
             continue
         value, low, high = (metrics[name + suffix] for suffix in ("", "_low", "_high"))
-        lines.append(f"  {label:<36}{value:>6.3f}   {low:.3f} to {high:.3f}")
+        lines.append(f"  {label:<35}{value:>7.3f}   {low:.3f} to {high:.3f}")
     if "reward_margin" in metrics:
         median = metrics["reward_margin_median"]
-        lines.append(f"  {'reward margin':<36}{metrics['reward_margin']:>+6.3f}   (median {median:+.3f})")
-    lines.append(f"  {'loss':<36}{metrics['loss']:>6.3f}")
+        lines.append(f"  {'reward margin':<35}{metrics['reward_margin']:>+7.3f}   (median {median:+.3f})")
+    lines.append(f"  {'loss':<35}{metrics['loss']:>7.3f}")
     for gate in document["gates"]:
         sign = ">=" if gate["kind"] == "min" else "<="
         verdict = "passed" if gate["passed"] else "FAILED"

@@ -20,4 +20,13 @@ def training_table(document: dict[str, Any]) -> str:
     for end, means in ends.items():
         cells = [form.format(means[key]) for key, (_, form) in columns.items()]
         lines.append("  " + end.ljust(width) + "".join(f"{cell:>11}" for cell in cells))
-    return "\n" + "\n".join(lines)
+    return "\n" + "\n".join(lines + _choice(document))
+
+
+def _choice(document: dict[str, Any]) -> list[str]:
+    """Which step became the policy, where dev pairs chose it, and whether they ended the run."""
+    if "best_step" not in document:
+        return []
+    last, total = document["last_step"], document["steps_total"]
+    end = f"; training ended early, after step {last} of {total}" if last < total else ""
+    return [f"  the policy is that of step {document['best_step']}, the best on dev pairs{end}"]

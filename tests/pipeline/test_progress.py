@@ -19,8 +19,8 @@ def test_progress_without_a_terminal_is_a_line_at_the_end_and_each_30_seconds(ca
     bar.finish()
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "reference:  60/100 pairs (20 stored before), 1.3 pairs/s, 129 tokens/s, 31 s left",
-        "reference: 100/100 pairs (20 stored before), 1.6 pairs/s, 160 tokens/s",
+        "reference:  60/100 pairs (20 done before), 1.3 pairs/s, 129 tokens/s, 31 s left",
+        "reference: 100/100 pairs (20 done before), 1.6 pairs/s, 160 tokens/s",
     ]
 
 
@@ -100,7 +100,7 @@ def test_on_a_terminal_the_figures_are_a_table_below_the_bar(monkeypatch):
             assert "training" in outer and "loss" in names and "0.6931" in values and "dev pairs" in below
         bar.show({"loss": "0.4100", "accuracy": "0.81", "tokens/s": "12,345", "memory": "61.2 GB"})
     first, names, values = screen.content()
-    assert "training" in first and "200/200 pairs" in first and "(40 stored before)" in first
+    assert "training" in first and "200/200 pairs" in first and "(40 done before)" in first
     assert names.split() == ["loss", "accuracy", "tokens/s", "memory"]
     assert values.split() == ["0.4100", "0.81", "12,345", "61.2", "GB"]
     for name, value in (("loss", "0.4100"), ("memory", "61.2 GB")):

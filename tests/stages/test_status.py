@@ -61,6 +61,6 @@ def test_what_a_person_sees(work):
     lines = done.stdout.splitlines()
     assert lines[0] == f"store {work.root / 'store'}"
     assert "tiny-float32" in lines[1] and "40 of 40 pairs wanted are stored; it holds 40 in 5 parts" in lines[1]
-    assert "1 jobs took" in lines[2] and "for 40 pairs" in lines[2]
+    assert "1 job took" in lines[2] and "for 40 pairs" in lines[2]
     assert "tiny-bfloat16" in lines[3] and 'differs in compute_dtype: "bfloat16" -> "float32"' in lines[3]
     assert lines[-1] == "next: pipeline train"
