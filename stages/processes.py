@@ -5,6 +5,7 @@ filled by one process and 0 in the others, so that a sum over processes is the t
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -57,7 +58,8 @@ class Processes:
         """Another connection, for tensors in main memory: a thread's, which must not meet what is trained."""
         if self.size == 1:
             return None
-        group: dist.ProcessGroup = dist.new_group(timeout=timedelta(seconds=self.timeout_seconds), backend="gloo")
+        with _said_on_standard_error():
+            group: dist.ProcessGroup = dist.new_group(timeout=timedelta(seconds=self.timeout_seconds), backend="gloo")
         return group
 
     def add_up_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
@@ -94,11 +96,12 @@ def working_together(timeout_seconds: float, *, together: bool) -> Iterator[Proc
     where = device()
     backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
     with explained():
-        dist.init_process_group(
-            backend,
-            timeout=timedelta(seconds=timeout_seconds),
-            device_id=where if where.type == "cuda" else None,
-        )
+        with _said_on_standard_error():
+            dist.init_process_group(
+                backend,
+                timeout=timedelta(seconds=timeout_seconds),
+                device_id=where if where.type == "cuda" else None,
+            )
         yield processes
         # Not after an error: NCCL would wait here for the others, who wait for this process until it has ended.
         dist.destroy_process_group()
@@ -117,6 +120,19 @@ def explained() -> Iterator[None]:
             "The cause stands in that process's own output, above or on its machine. The last checkpoint is kept; "
             "start all processes again to go on from there."
         ) from error
+
+
+@contextmanager
+def _said_on_standard_error() -> Iterator[None]:
+    """Standard output is the job's document, and gloo (of torch 2.10) says there that it is connected."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _is_about_connections(error: RuntimeError) -> bool:

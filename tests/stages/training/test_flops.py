@@ -42,14 +42,18 @@ def test_the_parameters_of_a_small_llama_by_hand():
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "phi3", "gpt2", "gptj", "starcoder2", "granite", "falcon", "mpt"])
 def test_operations_are_those_that_torch_counts(family):
-    """Forward and backward of one sequence; torch counts all T x T products of attention, masked ones too."""
+    """Forward and backward of one sequence; torch counts all T x T products of attention, masked ones too.
+
+    With older versions of transformers also the angles of rotary positions: a few hundred operations of millions.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     model, n_tokens = build(family, attn_implementation="eager"), 24
     with FlopCounterMode(display=False) as counter:
         model(input_ids=torch.arange(n_tokens)[None], use_cache=False).logits.sum().backward()
-    assert model_cost(model).flops(Work(n_tokens, n_tokens**2, n_tokens)) == counter.get_total_flops()
+    ours = model_cost(model).flops(Work(n_tokens, n_tokens**2, n_tokens))
+    assert ours == pytest.approx(counter.get_total_flops(), rel=1e-4)
 
 
 def test_frozen_matrices_have_no_gradient_of_their_own():
