@@ -1,5 +1,6 @@
 """Job two: the reference is never loaded, runs are what their identity says, and resuming is exact."""
 
+import itertools
 import json
 import math
 import shutil
@@ -63,6 +64,7 @@ def test_the_first_step_starts_at_ln_2_and_training_lowers_the_loss(work):
     assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert lines[0]["rewards/margins"] == pytest.approx(0, abs=1e-5)
     assert lines[-1]["loss"] < 0.5
+    assert all(before["num_tokens"] < after["num_tokens"] for before, after in itertools.pairwise(lines))
     assert {"rewards/chosen", "rewards/rejected", "rewards/accuracies", "logps/chosen", "logps/rejected", "grad_norm",
             "learning_rate", "epoch", "num_tokens"} <= lines[0].keys()  # fmt: skip
 
@@ -107,14 +109,21 @@ def test_an_interrupted_run_ends_as_if_it_never_was(make_work, monkeypatch, chec
     assert metrics(resumed) == metrics(golden)
 
 
-def test_resuming_from_a_checkpoint_takes_later_metrics_back(work):
+def test_resuming_from_a_checkpoint_takes_later_metrics_back(work, monkeypatch):
+    bar, bars = ProcessControl.bar, []
+    monkeypatch.setattr(
+        ProcessControl, "bar", lambda self, *about, **more: bars.append(more) or bar(self, *about, **more)
+    )
     work.run("precompute-ref")
     run = run_of(work, work.run("train", "train.checkpoint_every=5"))
     golden = metrics(run)
     shutil.rmtree(run / "policy")  # as after a kill before the policy was saved
+    (run / "checkpoints" / ".tmp-1").mkdir()  # and in the middle of a checkpoint
     document = work.run("train", "train.checkpoint_every=5")
     assert document["steps_before"] == 15 and document["steps_total"] == 18
+    assert bars[-1] == {"stored": 34 + 6 * 4}  # an epoch of nine steps, the last of two pairs, and six steps of four
     assert metrics(run) == golden
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000015"]
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(work):

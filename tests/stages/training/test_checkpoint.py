@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 import torch
@@ -111,6 +112,15 @@ def test_one_bit_is_enough(tmp_path):
     assert checkpoints.newest().step == 3
 
 
+@pytest.mark.parametrize("lost", [{"sha256": {}}, {"state": None}])
+def test_a_document_that_vouches_for_nothing_is_damaged(tmp_path, lost):
+    checkpoints = saved(tmp_path, (3, 4), keep=2)
+    file = tmp_path / "step-00000004" / "checkpoint.json"
+    document = json.loads(file.read_text()) | lost
+    file.write_text(json.dumps({name: value for name, value in document.items() if value is not None}))
+    assert checkpoints.newest().step == 3
+
+
 def test_where_none_verifies_nothing_is_begun_anew(tmp_path):
     checkpoints = saved(tmp_path, (3, 4), keep=2)
     for path in tmp_path.iterdir():
@@ -158,7 +168,12 @@ def test_what_cannot_be_written_is_told_and_takes_nothing_away(tmp_path):
     folder.write_text("a file where the folder should be")
     checkpoints.save(TENSORS, 4, STATE, None)
     with pytest.raises(EnvironmentProblem, match="Cannot write to"):
-        checkpoints.wait()
+        checkpoints.save(TENSORS, 5, STATE, None)
+    for look in (checkpoints.wait, checkpoints.check):
+        checkpoints.save(TENSORS, 6, STATE, None)
+        time.sleep(0.2)
+        with pytest.raises(EnvironmentProblem, match="Cannot write to"):
+            look()
     folder.unlink()
     aside.rename(folder)
     assert checkpoints.newest().step == 3
