@@ -206,7 +206,7 @@ def gc(
         list[str] | None, typer.Option(metavar="NAME", help="Name or id of a reference to drop. Repeatable.")
     ] = None,
 ) -> None:
-    """Take from the store what nobody names: other references, parts set aside, what killed jobs left."""
+    """Take away what nobody needs: references that nobody names, parts set aside, checkpoints of finished runs."""
     _run("gc", config, set_, json, not apply, quiet, verbose, compact=compact, drop=drop or [])
 
 

@@ -59,6 +59,11 @@ class PipelineConfig(Settings):
 
     @model_validator(mode="after")
     def _no_setting_without_effect(self) -> "PipelineConfig":
+        if self.train.fsdp and self.reference.quantization is not None:
+            raise ValueError(
+                "train.fsdp: quantised weights (reference.quantization) cannot be sharded. Set train.fsdp: false, with "
+                "which every process holds all of them, or take reference.quantization out"
+            )
         if any("margin" in source.columns for source, _ in self.data.sources):
             self.train.terms(margins=True)
         if not self.train.reads_reference and (unknown := sorted({*self.eval.min, *self.eval.max} - {*RANKING_NAMES})):

@@ -9,6 +9,7 @@ from pipeline.progress import progress_bar
 from stages.job import Bar
 
 INTERRUPTED_TWICE = 130
+_SHOW_CURSOR = "\x1b[?25h"
 STDERR = 2  # the descriptor itself: a handler must not wait for anyone's buffer
 
 
@@ -39,7 +40,8 @@ class ProcessControl:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self._stop:
-            os.write(STDERR, f"{name} again: stopping at once\n".encode())
+            cursor = _SHOW_CURSOR if os.isatty(STDERR) else ""  # a bar hides it
+            os.write(STDERR, f"{cursor}{name} again: stopping at once\n".encode())
             os._exit(INTERRUPTED_TWICE)
         self._stop = True
         os.write(STDERR, f"{name}: saving and stopping (once more stops at once)\n".encode())

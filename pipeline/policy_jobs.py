@@ -184,6 +184,11 @@ def _check_trained(inputs: Inputs, run: RunFolder, document: dict[str, Any]) -> 
         )
     if run.is_trained:
         return
+    if held is not None and (step := run.checkpointed_step):
+        raise StoreError(
+            f"The training of run {run.path.name} is not finished: its newest checkpoint is that of step {step}. Let "
+            f"it finish, or run: {_command('train')}."
+        )
     other = inputs.workspace.latest.document()
     hint = f" The latest run differs in: {'; '.join(field_diff(other, document))}." if other not in (None, held) else ""
     raise StoreError(

@@ -71,8 +71,12 @@ def run_gc(inputs: Inputs, compact: bool = False, drop: Sequence[str] = ()) -> J
     storage = workspace.storage(inputs.config.store)
     garbage = find_garbage(storage, workspace.references_in_use(), drop, own=inputs.config.store.url is None)
     report = JobReport("gc", "dry_run" if inputs.dry_run else "done", details=garbage.document())
+    finished = [run for run in workspace.all_runs() if run.is_trained and run.checkpoint_bytes]
+    report.details["checkpoints"] = [{"run": run.path.name, "bytes": run.checkpoint_bytes} for run in finished]
     if not inputs.dry_run:
         take_away(storage, garbage)
+        for run in finished:
+            run.drop_checkpoints()
     if compact:
         gone = {found.reference_id for found in garbage.references}
         stores = [ReferenceStore(storage, each.reference_id) for each in stored_references(storage)]

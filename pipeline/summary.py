@@ -100,6 +100,10 @@ def _garbage(document: dict[str, Any]) -> str:
     would = "would go" if document["status"] == "dry_run" else "gone"
     lines = [f"{would}: reference {each['name']} ({each['id'][:12]})" for each in document["references"]]
     lines += [f"{would}: {name}" for name in document["files"]]
+    lines += [
+        f"{would}: checkpoints of the finished run {each['run']} ({each['bytes'] / 1e6:,.1f} MB)"
+        for each in document["checkpoints"]
+    ]
     if "parts_merged" in document:
         merged = "would be merged" if document["status"] == "dry_run" else "merged"
         lines.append(f"{merged}: {document['parts_merged']} parts into {document['parts_made']}")
@@ -109,7 +113,7 @@ def _garbage(document: dict[str, Any]) -> str:
         for each in document["unnamed_but_kept"]
     ]
     if document["status"] == "dry_run" and (
-        document["references"] or document["files"] or document.get("parts_merged")
+        document["references"] or document["files"] or document["checkpoints"] or document.get("parts_merged")
     ):
         lines.append("nothing was changed; --apply does it")
     return "\n".join(lines) or "nothing may go"
@@ -126,7 +130,8 @@ def _plan(document: dict[str, Any]) -> str:
             f"{document['responses_scored']} responses have to be scored"
         )
     if "steps_total" in document:
-        lines[0] += f" in {document['steps_total']} steps"
+        done = f" ({document['steps_before']} are done)" if document.get("steps_before") else ""
+        lines[0] += f" in {document['steps_total']} steps{done}"
     lines += [f"  {each['would']}: {each['what']}" for each in document.get("plan", ())]
     if "seconds_estimated" in document:
         lines.append(f"  about {document['seconds_estimated']:,.0f} s at the rate of the last run on this device")

@@ -67,6 +67,10 @@ class Workspace:
                 continue
         return found - {None}  # runs that read no reference
 
+    def all_runs(self) -> list[RunFolder]:
+        """Every run there is, by name."""
+        return [RunFolder(path.parent) for path in sorted(self.runs.glob("*/run.json"))]
+
     @property
     def latest(self) -> RunFolder:
         """The run that was trained last."""

@@ -116,9 +116,9 @@ def explained() -> Iterator[None]:
         if not _is_about_connections(error):
             raise
         raise EnvironmentProblem(
-            f"Another process of this run has ended or did not answer in time (train.ddp_timeout): {one_line(error)} "
-            "The cause stands in that process's own output, above or on its machine. The last checkpoint is kept; "
-            "start all processes again to go on from there."
+            "Another process of this run has ended or did not answer in time (train.ddp_timeout): "
+            f"{one_line(error).rstrip('.')}. The cause stands in that process's own output, above or on its machine. The "
+            "last checkpoint is kept; start all processes again to go on from there."
         ) from error
 
 

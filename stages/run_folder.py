@@ -14,6 +14,7 @@ dev/              the same of the dev pairs, where a sweep looked at them
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,9 +85,21 @@ class RunFolder:
         return self.policy / (CONFIG if is_adapter(self.policy) else "config.json")
 
     @property
-    def has_checkpoints(self) -> bool:
-        """Whether training has come as far as a checkpoint."""
-        return any((self.path / "checkpoints").glob("step-*"))
+    def checkpointed_step(self) -> int:
+        """The step of the newest checkpoint, sound or not; 0: there is none."""
+        names = [path.name for path in (self.path / "checkpoints").glob("step-*")]
+        return max((int(name.removeprefix("step-")) for name in names), default=0)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """What checkpoints take of the disk."""
+        return sum(path.stat().st_size for path in (self.path / "checkpoints").rglob("*") if path.is_file())
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a step of training has left anything here."""
+        metrics = self.path / "metrics.jsonl"
+        return self.is_trained or self.checkpointed_step > 0 or (metrics.is_file() and metrics.stat().st_size > 0)
 
     @property
     def identity(self) -> str:
@@ -132,11 +145,15 @@ class RunFolder:
     def claim(self, document: dict[str, Any]) -> None:
         """Take the folder for this run, or find that it is this run's already.
 
+        A run that was refused before its first step does not hold its name.
+
         Raises:
             ConfigError: it holds another run.
         """
         held = self.document()
-        if held is None:
+        if held is None or not (self.holds(document) or self.is_begun):
+            for left in ("reference.json", "start.json"):
+                (self.path / left).unlink(missing_ok=True)
             write_json(self.path / "run.json", document)
         elif not self.holds(document):
             raise ConfigError(
@@ -144,6 +161,10 @@ class RunFolder:
                 f"{'; '.join(field_diff(held, document))}. Name this one otherwise (--set run=NAME), or move "
                 "the folder away."
             )
+
+    def drop_checkpoints(self) -> None:
+        """Remove what only a run that goes on has a use for."""
+        shutil.rmtree(self.path / "checkpoints")
 
     def pinned_parts(self) -> list[str] | None:
         """The parts of the store that the run has read, or None before it has read any."""

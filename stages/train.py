@@ -35,13 +35,14 @@ logger = logging.getLogger(__name__)
 def plan_train(
     pairs: TokenPairs, run: RunFolder, config: TrainConfig, numerics: Numerics, start: Path | None
 ) -> JobReport:
-    """What training this run from the beginning would do, without writing anything."""
+    """What training this run to its end would do, without writing anything."""
     if run.is_trained:
         return finished(pairs, run)
-    tokens = config.epochs * pairs.n_tokens
     steps = config.epochs * steps_per_epoch(len(pairs), config.pairs_per_step)
+    done = run.checkpointed_step
+    tokens = config.epochs * pairs.n_tokens * (steps - done) // steps
     report = JobReport("train", "dry_run", run.path.name, pairs=len(pairs), tokens=tokens)
-    report.details = {"steps_total": steps}
+    report.details = {"steps_total": steps, "steps_before": done}
     if start is not None:
         report.details |= _space(start, config, numerics, pairs)
     return report
@@ -99,11 +100,13 @@ def train(job: Training, control: Control, *, together: bool = False) -> JobRepo
         scorer = load_policy(job.start.folder, job.numerics, _responses(job), config)
         if config.gradient_checkpointing:
             checkpoint_layers(scorer.model)
-        if not job.run.has_checkpoints:
+        if job.run.checkpointed_step == 0:
             _check_start(job, scorer)
         utilisation = Utilisation(scorer.model, device_name(), job.numerics.dtype, processes.size)
         if config.fsdp and processes.size > 1:
             shard(scorer, processes)
+        elif config.fsdp:
+            logger.warning("train.fsdp: there is one process, so nothing is sharded (docs/several-gpus.md)")
         trainer = Trainer(job, scorer, control, utilisation, processes)
         trainer.resume()
         steps_before, tokens_before = trainer.progress.step, trainer.progress.tokens

@@ -38,7 +38,7 @@ class DevWatch:
             self.without_improvement += 1
             return False
         self.best_step, self.best_value, self.without_improvement = step, value, 0
-        logger.info("step %d is the best so far: %s %.4f on dev pairs", step, name, value)
+        logger.info("step %d is the best so far: %s %.4g on dev pairs", step, name, value)
         return True
 
     def out_of_patience(self, config: TrainConfig) -> bool:

@@ -15,7 +15,7 @@ from pipeline.control import ProcessControl
 from tests.stages.test_train import metrics, run_of, weights
 from tests.torchrun import finish, start, torchrun
 
-SETTINGS = ("train.checkpoint_every=4", "train.epochs=12", "run=night")
+SETTINGS = ("train.checkpoint_every=4", "train.epochs=12", "run=night", "data.dev_fraction=0.2", "train.eval_every=25")
 
 
 def job(work, processes, name, *settings):
@@ -64,6 +64,10 @@ def test_two_processes_train_the_run_of_one(work, golden):
     for one, two in zip(metrics(alone)[:20], metrics(golden)[:20], strict=True):
         assert two["loss"] == pytest.approx(one["loss"], abs=1e-4)
         assert two["num_tokens"] == one["num_tokens"]
+    looks = [
+        [(line["step"], line["dev/loss"]) for line in metrics(run) if "dev/loss" in line] for run in (alone, golden)
+    ]
+    assert len(looks[0]) > 2 and looks[1][0] == pytest.approx(looks[0][0], rel=1e-3)
     ours, theirs = (load_file(run / "policy" / "model.safetensors") for run in (golden, alone))
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-3
 

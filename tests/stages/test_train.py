@@ -190,6 +190,47 @@ def test_a_named_run_that_holds_another_run_is_refused_with_the_difference(work)
     assert "holds another run, which differs in: train.beta: 0.1 -> 0.3" in document["message"]
 
 
+def test_a_run_that_was_refused_before_its_first_step_does_not_hold_its_name(work):
+    work.run("precompute-ref")
+    refused = work.run("train", "run=nightly", "train.lora={target_modules: nothing}", expect=2)
+    assert "train.lora cannot be put on LlamaForCausalLM" in refused["message"]
+    assert work.run("train", "run=nightly")["status"] == "done"
+
+
+def test_a_run_in_the_middle_is_planned_and_evaluated_as_such(work, monkeypatch):
+    work.run("precompute-ref")
+    whole = work.run("train", "--dry-run")
+    assert (whole["steps_before"], whole["steps_total"]) == (0, 18)
+    asked = count()
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessControl, "stop_requested", lambda self: next(asked) >= 9)
+        work.run("train", expect=75)
+    rest = work.run("train", "--dry-run")
+    assert rest["steps_before"] == 9 and rest["tokens"] == whole["tokens"] // 2
+    message = work.run("eval", expect=4)["message"]
+    assert "is not finished: its newest checkpoint is that of step 9. Let it finish, or run: pipeline train" in message
+
+
+def test_sharding_in_one_process_is_named_and_quantised_weights_are_not_sharded(work, capsys):
+    work.run("precompute-ref")
+    work.run("train", "train.fsdp=true", "train.epochs=1")
+    assert "train.fsdp: there is one process, so nothing is sharded" in capsys.readouterr().err
+    document = work.run("train", "train.fsdp=true", "train.lora={}", "reference.quantization=nf4", expect=2)
+    assert "quantised weights (reference.quantization) cannot be sharded" in document["message"]
+
+
+def test_checkpoints_of_finished_runs_may_go(work):
+    work.run("precompute-ref")
+    run = run_of(work, work.run("train", "train.checkpoint_every=5"))
+    golden = weights(run)
+    listed = work.run("gc", "--dry-run", arguments={"compact": False, "drop": []})
+    assert [each["run"] for each in listed["checkpoints"]] == [run.name] and listed["checkpoints"][0]["bytes"] > 100_000
+    assert (run / "checkpoints").exists()
+    work.run("gc", arguments={"compact": False, "drop": []})
+    assert not (run / "checkpoints").exists()
+    assert work.run("train", "train.checkpoint_every=5")["status"] == "nothing_to_do" and weights(run) == golden
+
+
 def test_a_second_process_does_not_train_the_same_run(work):
     work.run("precompute-ref")
     run = RunFolder(work.root / "runs" / "nightly")
