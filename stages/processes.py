@@ -117,8 +117,8 @@ def explained() -> Iterator[None]:
             raise
         raise EnvironmentProblem(
             "Another process of this run has ended or did not answer in time (train.ddp_timeout): "
-            f"{one_line(error).rstrip('.')}. The cause stands in that process's own output, above or on its machine. The "
-            "last checkpoint is kept; start all processes again to go on from there."
+            f"{one_line(error).rstrip('.')}. The cause stands in that process's own output, above or on its machine. "
+            "The last checkpoint is kept; start all processes again to go on from there."
         ) from error
 
 
