@@ -14,7 +14,7 @@ from data.sources.source import Source
 from math_page import math_page
 from objectives_page import objectives_page
 from pipeline.cli import app
-from pipeline.config import PipelineConfig
+from pipeline.config import PipelineConfig, section_of
 
 DOCS = Path(__file__).resolve().parent
 WIDTH = 100  # of the help texts, wherever they are made
@@ -109,10 +109,11 @@ def _help(command: Any, name: str) -> str:
 def _rows(model: type[BaseModel], prefix: str) -> list[tuple[str, str, str]]:
     rows = []
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            rows += _rows(field.annotation, f"{prefix}{name}.")
-        else:
+        section, optional = section_of(field), not isinstance(field.annotation, type)
+        if section is None or optional:
             rows.append((prefix + name, _default(field), " ".join((field.description or "").split())))
+        if section is not None:
+            rows += _rows(section, f"{prefix}{name}.")
     return rows
 
 

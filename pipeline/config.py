@@ -7,7 +7,8 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -159,10 +160,19 @@ def _section_at(path: Sequence[str | int]) -> type[BaseModel] | None:
     section: type[BaseModel] = PipelineConfig
     for part in path:
         field = section.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        inner = None if field is None else section_of(field)
+        if inner is None:
             return None
-        section = field.annotation
+        section = inner
     return section
+
+
+def section_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The class of a field that is a section, which may be left out; None: it is a value."""
+    kind: Any = field.annotation
+    if isinstance(kind, UnionType) and len(kinds := set(get_args(kind)) - {NoneType}) == 1:
+        (kind,) = kinds
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _field_at(path: Sequence[str]) -> FieldInfo | None:

@@ -93,6 +93,11 @@ def test_sources_are_a_name_a_mapping_or_a_list(load):
     assert [source.name for source in load(several).data.train] == ["a.jsonl", "owner/set[train_prefs]"]
 
 
+def test_a_wrong_key_of_a_section_that_may_be_left_out_is_told_which_there_are(load):
+    message = problems(load, SMALLEST, "train.lora.dropout=0.1")
+    assert "train.lora.dropout: there is no such key; known here: r, lora_alpha, target_modules, use_rslora" in message
+
+
 def test_all_problems_are_shown_at_once_with_their_places(load):
     text = "reference:\n  modle: x\ndata:\n  train: a.jsonl\n  max_length: many\ntrain:\n  beta: 0\n"
     message = problems(load, text, "train.epochs=0", PIPELINE_TRAIN__LERNING_RATE="1")
