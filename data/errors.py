@@ -28,6 +28,8 @@ class PipelineError(Exception):
     """Root of the tree; raised itself for numbers that are not finite."""
 
     exit_code = 1
+    run: str | None = None
+    """Name of the run that it is about, if it is about one."""
 
 
 class ConfigError(PipelineError):

@@ -146,7 +146,7 @@ def _guarded(job: str, verbosity: int, work: Callable[[], dict[str, Any]]) -> di
         if verbosity >= 2:
             traceback.print_exc(file=sys.stderr)
         status: Status = "interrupted" if isinstance(error, Interrupted) else "failed"
-        return JobReport(job, status, exit_code=error.exit_code, message=str(error)).document()
+        return JobReport(job, status, error.run, exit_code=error.exit_code, message=str(error)).document()
     except Exception as error:  # the last line of defence: even our own bug leaves one document
         problem = _environment_problem(job, error)
         if problem is not None:

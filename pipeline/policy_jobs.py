@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
-from data.errors import ConfigError, GateError, StoreError
+from data.errors import ConfigError, GateError, PipelineError, StoreError
 from data.field_diff import field_diff
 from data.pairs.preparation import PreparedPairs
 from data.tokens.token_pairs import TokenPairs
@@ -70,7 +70,11 @@ def train_policy(
         if not is_ours:
             return run, finished(pairs, run)
         job = Training(split, dev, policy, run, config.train, inputs.numerics(bound), inputs.workspace.pairs)
-        report = train(job, inputs.control, together=worker.count > 1)
+        try:
+            report = train(job, inputs.control, together=worker.count > 1)
+        except PipelineError as error:
+            error.run = run.path.name
+            raise
         if split.reference is not None:
             report.details |= seconds_spared(inputs.store(bound), len(pairs), config.train.epochs)
     return run, report

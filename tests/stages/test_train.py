@@ -104,7 +104,9 @@ def test_an_interrupted_run_ends_as_if_it_never_was(make_work, monkeypatch, chec
         patch.setattr(ProcessControl, "stop_requested", lambda self: next(asked) >= checks)
         document = stopped.run("train", *settings, expect=75)
     assert document["status"] == "interrupted" and "Run the same command again" in document["message"]
+    interrupted = document["run"]
     resumed = run_of(stopped, stopped.run("train", *settings))
+    assert interrupted == resumed.name
     assert weights(resumed) == weights(golden)
     assert metrics(resumed) == metrics(golden)
 
