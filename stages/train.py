@@ -150,7 +150,7 @@ def _save(job: Training, scorer: "Scorer", processes: "Processes") -> None:
     from stages.training.policy import save_policy
     from stages.training.sharding import whole_state
 
-    state = whole_state(scorer.model, getattr(torch, job.numerics.dtype), here=processes.is_first)
+    state = whole_state(scorer, getattr(torch, job.numerics.dtype), here=processes.is_first)
 
     def save(folder: Path) -> None:
         save_policy(scorer.model, folder, job.start.folder, job.start.name, state)

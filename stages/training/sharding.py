@@ -36,12 +36,16 @@ def shard(scorer: Scorer, processes: Processes) -> None:
             module.set_force_sum_reduction_for_comms(enable=True)
 
 
-def whole_state(model: PreTrainedModel, dtype: torch.dtype, *, here: bool) -> dict[str, torch.Tensor] | None:
+def whole_state(scorer: Scorer, dtype: torch.dtype, *, here: bool) -> dict[str, torch.Tensor] | None:
     """The tensors of a sharded model, put together on the CPU, in `dtype`; None of one that is not sharded.
 
     All processes have to ask together, and get nothing where they are not wanted `here`; each tensor stands there once,
     under the first of its names.
     """
+    for module in scorer.network.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()  # what was last gathered to look at dev pairs still stands in the place of the parts
+    model = scorer.model
     parameters = dict(model.named_parameters())
     if not any(isinstance(parameter, DTensor) for parameter in parameters.values()):
         return None

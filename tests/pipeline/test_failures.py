@@ -141,7 +141,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_the_rows(work):
     """A learning rate that blows the weights up: the update is not applied, and the last checkpoint is still there."""
     work.run("precompute-ref")
     document = work.run("train", "train.learning_rate=1e30", "train.checkpoint_every=1", expect=1)
-    assert "Training stopped at step " in document["message"] and "The pairs of this step: " in document["message"]
+    assert "Training stopped at step " in document["message"] and "The rows of this step: " in document["message"]
     assert list(work.root.glob("runs/*/checkpoints/step-*/state.safetensors"))
     assert not list(work.root.glob("runs/*/policy"))
 
