@@ -88,7 +88,7 @@ def test_a_killed_process_ends_the_others_and_costs_nothing(work, golden):
 
 def test_a_process_that_hangs_is_not_waited_for_for_ever(work):
     work.run("precompute-ref", *SETTINGS)
-    launcher = start(job(work, 2, "train", "train.ddp_timeout=4", "train.epochs=1000"))
+    launcher = start(job(work, 2, "train", "train.ddp_timeout=8", "train.epochs=1000"))
     wait_for_steps(work, 6)
     hung = process_of_rank(launcher, 1)
     os.kill(hung, signal.SIGSTOP)
