@@ -71,7 +71,7 @@ def train_policy(
             return run, finished(pairs, run)
         job = Training(split, dev, policy, run, config.train, inputs.numerics(bound), inputs.workspace.pairs)
         try:
-            report = train(job, inputs.control, together=worker.count > 1)
+            report = train(job, inputs.control, worker)
         except PipelineError as error:
             error.run = run.path.name
             raise

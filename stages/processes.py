@@ -6,9 +6,9 @@ filled by one process and 0 in the others, so that a sum over processes is the t
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import torch
@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from data.errors import EnvironmentProblem, one_line
 from stages.scoring.model import device
+from stages.units import Shard
 
 BUCKET = 2**25  # numbers of a gradient that are summed at a time
 
@@ -76,20 +77,14 @@ class Processes:
 ALONE = Processes()
 
 
-def processes_started(environment: Mapping[str, str] = os.environ) -> Processes:
-    """The processes as torchrun numbers them."""
-    rank, size = environment.get("RANK", ""), environment.get("WORLD_SIZE", "")
-    return Processes(int(rank), int(size)) if rank.isdigit() and size.isdigit() else Processes()
-
-
 @contextmanager
-def working_together(timeout_seconds: float, *, together: bool) -> Iterator[Processes]:
-    """Connect the processes that torchrun has started, or stay alone; one that is silent for so long ends the others.
+def working_together(worker: Shard, timeout_seconds: float) -> Iterator[Processes]:
+    """Connect this worker with its like, if it has any; one that is silent for so long ends the others.
 
     Raises:
         EnvironmentProblem: another process has ended or does not answer.
     """
-    processes = replace(processes_started(), timeout_seconds=timeout_seconds) if together else ALONE
+    processes = Processes(worker.index, worker.count, timeout_seconds)
     if processes.size == 1:
         yield processes
         return

@@ -151,11 +151,13 @@ class RunFolder:
             ConfigError: it holds another run.
         """
         held = self.document()
-        if held is None or not (self.holds(document) or self.is_begun):
+        if held is not None and self.holds(document):
+            return
+        if held is None or not self.is_begun:
             for left in ("reference.json", "start.json"):
                 (self.path / left).unlink(missing_ok=True)
             write_json(self.path / "run.json", document)
-        elif not self.holds(document):
+        else:
             raise ConfigError(
                 f"The run folder {self.path} holds another run, which differs in: "
                 f"{'; '.join(field_diff(held, document))}. Name this one otherwise (--set run=NAME), or move "

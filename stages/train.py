@@ -21,6 +21,7 @@ from stages.training.job import Training
 from stages.training.memory_estimate import MemoryEstimate, estimate_peak
 from stages.training.model_sizes import BYTES, n_trained, read_shapes
 from stages.training.order import steps_per_epoch
+from stages.units import ALL, Shard
 
 if TYPE_CHECKING:
     from stages.processes import Processes
@@ -76,10 +77,10 @@ def finished(pairs: TokenPairs, run: RunFolder) -> JobReport:
     return JobReport("train", "nothing_to_do", run.path.name, pairs=len(pairs), outputs=_outputs(run))
 
 
-def train(job: Training, control: Control, *, together: bool = False) -> JobReport:
+def train(job: Training, control: Control, worker: Shard = ALL) -> JobReport:
     """Train the policy and save it, with its tokenizer, into the run's folder.
 
-    `together` with the other processes that torchrun has started, each of which calls this.
+    Where there are several workers, each calls this, and they train together.
     """
     from stages.processes import working_together
     from stages.scoring.model import device_name
@@ -94,7 +95,7 @@ def train(job: Training, control: Control, *, together: bool = False) -> JobRepo
     config = job.config
     with (
         reproducible(deterministic=config.deterministic),
-        working_together(config.ddp_timeout, together=together) as processes,
+        working_together(worker, config.ddp_timeout) as processes,
     ):
         reset_peak_memory()
         scorer = load_policy(job.start.folder, job.numerics, _responses(job), config)

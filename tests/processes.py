@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
 import pipeline  # noqa: F401 - puts our own `stages` and `data` first
+from pipeline.workers import shard_of
 from stages.objectives.config import ObjectiveConfig
 from stages.pair_losses import PairLosses
 from stages.processes import Processes, working_together
@@ -68,7 +69,7 @@ def step_of(case: str, processes: Processes, *, sharded: bool) -> tuple[StepResu
 
 def main(file: Path) -> None:
     found = {}
-    with working_together(60, together=True) as processes:
+    with working_together(shard_of(None), 60) as processes:
         for sharded in (False, True):
             for case in CASES:
                 result, gradients = step_of(case, processes, sharded=sharded)

@@ -1,7 +1,7 @@
 """The tensors of a checkpoint on disk: safetensors, whole or in shards, read back into any number of processes.
 
 One process writes state.safetensors. Where a model is sharded every process writes what it holds, through torch's
-distributed checkpoint (its Hugging Face writer; the default one pickles). Either can be read into either.
+distributed checkpoint, whose Hugging Face writer makes safetensors. Either can be read into either.
 """
 
 import warnings

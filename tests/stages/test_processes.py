@@ -7,30 +7,18 @@ import torch
 import torch.distributed as dist
 
 from data.errors import EnvironmentProblem
-from stages.processes import ALONE, BUCKET, Processes, _buckets, explained, processes_started, working_together
+from stages.processes import ALONE, BUCKET, _buckets, explained, working_together
+from stages.units import ALL, Shard
 
 
 def test_alone_nothing_is_summed_and_nothing_is_started():
-    with working_together(1.0, together=True) as processes:
+    with working_together(ALL, 1.0) as processes:
         assert processes == ALONE and not dist.is_initialized()
     tensor = torch.ones(3)
     assert ALONE.add_up(tensor) is tensor and ALONE.total(2.5) == 2.5 and ALONE.from_first(7) == 7
     parameter = torch.nn.Parameter(torch.zeros(2))
     ALONE.add_up_gradients([parameter])
     assert parameter.grad is None
-
-
-@pytest.mark.parametrize(
-    ("environment", "processes"),
-    [
-        ({}, ALONE),
-        ({"RANK": "1", "WORLD_SIZE": "4"}, Processes(1, 4)),
-        ({"RANK": "1"}, ALONE),
-        ({"RANK": "x", "WORLD_SIZE": "4"}, ALONE),
-    ],
-)
-def test_processes_are_those_that_torchrun_names(environment, processes):
-    assert processes_started(environment) == processes
 
 
 @pytest.mark.parametrize(
@@ -66,8 +54,6 @@ def two(monkeypatch):
     """torchrun's names for the first of two processes, connected to nothing."""
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
     connect = dist.init_process_group
     fake = partial(connect, "fake", store=FakeStore(), rank=0, world_size=2)
     monkeypatch.setattr(dist, "init_process_group", lambda backend, **options: fake())
@@ -77,7 +63,7 @@ def two(monkeypatch):
 
 
 def test_processes_part_when_all_is_done(two):
-    with working_together(7.0, together=True) as processes:
+    with working_together(Shard(0, 2), 7.0) as processes:
         assert (processes.rank, processes.size, processes.timeout_seconds) == (0, 2, 7.0)
         assert dist.is_initialized()
     assert not dist.is_initialized()
@@ -85,13 +71,13 @@ def test_processes_part_when_all_is_done(two):
 
 def test_a_connection_that_breaks_anywhere_is_explained_and_nobody_is_waited_for(two):
     """In what torch itself sums (FSDP2), too; to part, NCCL would wait for the others."""
-    with pytest.raises(EnvironmentProblem, match="has ended or did not answer"), working_together(7.0, together=True):
+    with pytest.raises(EnvironmentProblem, match="has ended or did not answer"), working_together(Shard(0, 2), 7.0):
         raise RuntimeError("Connection closed by peer [127.0.0.1]:1234")
     assert dist.is_initialized()
 
 
 def test_a_line_of_its_own_waits_no_longer_than_the_others(two):
-    with working_together(7.0, together=True) as processes, pytest.MonkeyPatch.context() as patch:
+    with working_together(Shard(0, 2), 7.0) as processes, pytest.MonkeyPatch.context() as patch:
         asked = {}
         patch.setattr(dist, "new_group", lambda **options: asked.update(options))
         processes.line_of_its_own()
