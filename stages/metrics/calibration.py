@@ -1,8 +1,9 @@
 """Whether margins mean what they say: the policy prefers the chosen response with probability s(margin).
 
 Under the Bradley-Terry model (DPO, arXiv 2305.18290, equation 1) s(margin) is how sure the implicit reward is that the
-chosen response is the better one. All outcomes are "chosen", so that a curve over s(margin) would be flat; the pair is
-looked at from the side that the policy prefers: how sure it is of that side, and whether that side was chosen.
+chosen response is the better one. All outcomes are "chosen", so that a curve over s(margin) would be flat; a pair is
+looked at from the side that the policy prefers: how sure it is of that side, and whether that side was chosen (Guo et
+al. 2017, arXiv 1706.04599). The Brier score and the log loss are means over pairs, in values.py.
 """
 
 import math
@@ -17,21 +18,13 @@ EDGES = tuple(i / 20 for i in range(10, 21))
 """Of the bins of confidence; a bin has its lower edge, the last one both."""
 
 
-def calibration_metrics(margins: FloatArray) -> dict[str, float]:
-    """Brier score (Brier 1950), log loss in nats and expected calibration error (arXiv 1706.04599) of margins (N,).
+def expected_calibration_error(margins: FloatArray) -> float:
+    """The mean distance of confidence and accuracy in the bins of `reliability`, weighted by their pairs (1706.04599).
 
-    Nothing for no pairs. A policy that is the reference has 0.25, ln 2 and 0.
+    Margins (N,) of one pair or more; 0 for a policy that is the reference, which is unsure of everything.
     """
-    if not len(margins):
-        return {}
-    n = len(margins)
-    other = _sigmoid(-margins)  # the probability that the rejected response gets
     errors = (row["n"] * abs(row["accuracy"] - row["confidence"]) for row in reliability(margins))
-    return {
-        "brier": math.fsum(other**2) / n,
-        "log_loss": math.fsum(np.logaddexp(0.0, -margins)) / n,
-        "ece": math.fsum(errors) / n,
-    }
+    return math.fsum(errors) / len(margins)
 
 
 def reliability(margins: FloatArray) -> list[dict[str, Any]]:

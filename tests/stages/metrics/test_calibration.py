@@ -4,17 +4,24 @@ import math
 import warnings
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.metrics.calibration import EDGES, calibration_metrics, reliability
+from stages.metrics.calibration import EDGES, expected_calibration_error, reliability
+from stages.metrics.values import pair_values
 
 MARGINS = st.lists(st.floats(-40, 40) | st.sampled_from([0.0, -0.0, 1e4, -1e4, 1e-300]), min_size=1, max_size=60)
 
 
 def logit(p):
     return math.log(p / (1 - p))
+
+
+def calibration_metrics(margins):
+    means = {name: pair_values(pl.DataFrame({"margin": margins}), name).mean() for name in ("brier", "log_loss")}
+    return means | {"ece": expected_calibration_error(margins)}
 
 
 def brute(margins):
@@ -51,8 +58,8 @@ def test_an_untrained_policy_is_calibrated_and_knows_nothing():
     assert calibration_metrics(np.zeros(7)) == {"brier": 0.25, "log_loss": pytest.approx(math.log(2)), "ece": 0.0}
 
 
-def test_no_pairs_have_no_calibration():
-    assert calibration_metrics(np.array([])) == {} and reliability(np.array([])) == []
+def test_no_pairs_have_no_curve():
+    assert reliability(np.array([])) == []
 
 
 def test_margins_beyond_any_probability_are_numbers_and_raise_no_warning():
@@ -91,7 +98,7 @@ def test_every_pair_exchanged_mirrors_the_curve(margins):
 
 @given(MARGINS, st.randoms())
 def test_order_changes_no_bit_and_pairs_that_stand_twice_change_nothing(margins, rng):
-    metrics = calibration_metrics(np.array(margins))
-    assert calibration_metrics(np.array(margins * 2)) == pytest.approx(metrics)
+    error, curve = expected_calibration_error(np.array(margins)), reliability(np.array(margins))
+    assert expected_calibration_error(np.array(margins * 2)) == pytest.approx(error)
     rng.shuffle(margins)
-    assert calibration_metrics(np.array(margins)) == metrics
+    assert expected_calibration_error(np.array(margins)) == error and reliability(np.array(margins)) == curve
