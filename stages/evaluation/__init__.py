@@ -1,0 +1,1 @@
+"""What an evaluation does beside scoring: facts of its pairs, comparisons, generations, outside metrics."""

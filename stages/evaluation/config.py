@@ -1,0 +1,106 @@
+"""Section `eval`: what is evaluated, what it is compared with, and what passes."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from data.settings import Settings
+from stages.evaluation.external_config import ExternalConfig
+from stages.evaluation.generate_config import GenerateConfig
+from stages.metrics.names import GENERATION_NAMES, METRIC_NAMES
+from stages.metrics.values import PAIR_VALUES
+
+PASSED = "passed"
+"""As `eval.baseline`: the run that passed last."""
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Folders = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class EvalConfig(Settings):
+    """Section `eval`: what is reported beside the metrics, and what passes (docs/gating.md)."""
+
+    model: Folders = Field(default_factory=list)
+    """Models to evaluate instead of the run's policy: a Hub id or folder, or a list of them; none: the policy."""
+    reference_free: bool = False
+    """Take nothing from the store: rankings and likelihoods only, of any model on any pairs."""
+    min: dict[str, float] = Field(default_factory=dict)
+    """Least values by metric name, such as {reward_accuracy: 0.6}; exit code 5 below."""
+    max: dict[str, float] = Field(default_factory=dict)
+    """Greatest values by metric name; exit code 5 above."""
+    point: bool = False
+    """Hold `min` and `max` against the metric itself; false: against the strict end of its 95 % interval, if it has one."""
+    baseline: str | None = None
+    """What `max_drop` and `max_rise` compare with: a run's name, a folder with an evaluation, or `passed`: the run that
+    passed last."""
+    anchor: Folders = Field(default_factory=list)
+    """A second, fixed one: a run's name or a folder with an evaluation; of several (seeds of one recipe) the mean."""
+    max_drop: dict[str, float] = Field(default_factory=dict)
+    """By how much a metric may be lower than the baseline's: {reward_accuracy: 0.01}; exit code 5 where it surely is."""
+    max_rise: dict[str, float] = Field(default_factory=dict)
+    """By how much a metric may be higher than the baseline's."""
+    min_overlap: float = Field(default=0.8, gt=0.0, le=1.0)
+    """Share of either side's pairs that both evaluations have to have; exit code 2 below."""
+    looks: int = Field(default=1, ge=1)
+    """Comparisons that share one false-alarm rate of 5 %: 365 for a nightly job; 1: each night has its own."""
+    seed_sd: dict[str, float] = Field(default_factory=dict)
+    """Standard deviation of a metric from training seed to seed, such as {reward_accuracy: 0.004}; `pipeline sweep`
+    measures it. Comparisons allow for it; none: they do not."""
+    slices: list[str] = Field(default_factory=list)
+    """Columns of the data by whose values the metrics are reported, besides source, turns and length."""
+    generate: GenerateConfig | None = None
+    """What the policy writes by itself is looked at, too (docs/generation.md); none: it is not."""
+    external: dict[str, ExternalConfig] = Field(default_factory=dict)
+    """Commands that print further metrics as JSON, by name; their metrics are called NAME/KEY."""
+    show_pairs: int = Field(default=0, ge=0)
+    """How many of the most wrong pairs stand in the report, with their texts; 0: no text of the data does."""
+
+    @field_validator("seed_sd")
+    @classmethod
+    def _no_negative_noise(cls, seed_sd: dict[str, float]) -> dict[str, float]:
+        if negative := sorted(name for name, value in seed_sd.items() if not value >= 0):
+            raise ValueError(f"a standard deviation is 0 or more: {', '.join(negative)}")
+        return seed_sd
+
+    @model_validator(mode="after")
+    def _known_metrics(self) -> "EvalConfig":
+        names = (*METRIC_NAMES, *(GENERATION_NAMES if self.generate is not None else ()))
+        for key in ("min", "max"):
+            self._check(key, names, [*self.external])
+        for key in ("max_drop", "max_rise", "seed_sd"):
+            self._check(key, tuple(PAIR_VALUES), [])
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_compare_with(self) -> "EvalConfig":
+        changes = [key for key in ("max_drop", "max_rise") if getattr(self, key)]
+        if changes and self.baseline is None and not self.anchor:
+            raise ValueError(
+                f"{' and '.join(changes)} compare with another evaluation, and none is named: set eval.baseline (passed, "
+                "a run, or a folder with an evaluation) or eval.anchor"
+            )
+        return self
+
+    @property
+    def n_comparisons(self) -> int:
+        """Comparisons with a limit that one evaluation makes."""
+        return (len(self.max_drop) + len(self.max_rise)) * ((self.baseline is not None) + bool(self.anchor))
+
+    @property
+    def level(self) -> float:
+        """Of the intervals that limits are held against: all comparisons of `looks` evaluations together have 95 %."""
+        return 1.0 - 0.05 / (self.looks * max(1, self.n_comparisons))
+
+    def gated(self) -> set[str]:
+        """The metrics that have a limit."""
+        return {*self.min, *self.max, *self.max_drop, *self.max_rise}
+
+    def _check(self, key: str, known: tuple[str, ...], external: list[str]) -> None:
+        unknown = sorted(name for name in getattr(self, key) if name not in known and name.partition("/")[0] not in external)
+        if unknown:
+            of_commands = "".join(f", {name}/..." for name in external)
+            raise ValueError(f"{key}: no such metric: {', '.join(unknown)}; known: {', '.join(known)}{of_commands}")
