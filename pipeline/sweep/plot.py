@@ -1,35 +1,19 @@
 """The picture of a sweep: held-out accuracy against drift, as an SVG that is the same to the last byte every time."""
 
-import io
 import logging
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.svg import ACCENT, FAINT, GREY, INK, INSTALL, PALE, can_draw, drawing, svg_of
 from pipeline.sweep.labels import Box, place_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_INK, _GREY, _PALE, _FAINT, _ACCENT = "#2f3a47", "#6b7785", "#b4bfcc", "#eceff3", "#c2410c"
 _SIZE = 8.0  # of text, in points
-_STYLE = {
-    "svg.hashsalt": "sweep",
-    "svg.fonttype": "none",
-    "font.size": _SIZE,
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _PALE,
-    "axes.linewidth": 0.6,
-    "xtick.color": _PALE,
-    "ytick.color": _PALE,
-    "xtick.labelcolor": _GREY,
-    "ytick.labelcolor": _GREY,
-}
-_JOIN = {"arrowstyle": "-", "color": _PALE, "linewidth": 0.5, "shrinkA": 1, "shrinkB": 3}
+_JOIN = {"arrowstyle": "-", "color": PALE, "linewidth": 0.5, "shrinkA": 1, "shrinkB": 3}
 _VEIL = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
-_TIMELESS = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _LINE = 110  # characters of a line of the caption
 _NEAR = 10.0  # points between mark and name, from where on a line joins them
 _LEFT, _RIGHT = 0.15, 0.28  # room beside the marks, as shares of what they span; names begin on the right
@@ -43,12 +27,10 @@ def picture(document: dict[str, Any]) -> bytes | None:
     shown = [setting for setting in document["settings"] if _has_drift(setting)]
     if not shown:
         return None
-    try:
-        from matplotlib import style
-    except ImportError:
-        logger.info("no picture was drawn, for want of matplotlib: pip install 'offline-preference-pipeline[plot]'")
+    if not can_draw():
+        logger.info("no picture was drawn, for want of matplotlib: %s", INSTALL)
         return None
-    with style.context(["default", _STYLE]):
+    with drawing("sweep", {"font.size": _SIZE}):
         return _svg(document, shown)
 
 
@@ -62,11 +44,8 @@ def _svg(document: dict[str, Any], shown: Sequence[dict[str, Any]]) -> bytes:
     for setting in shown:
         _mark(axes, setting, chosen=setting is chosen)
     _label(axes, shown, chosen)
-    figure.text(0.085, 0.105, _caption(document, shown), color=_GREY, va="top", linespacing=1.4)
-    written = io.BytesIO()
-    figure.savefig(written, format="svg", metadata=_TIMELESS)
-    text = written.getvalue()
-    return text[: text.index(b"<!DOCTYPE")] + text[text.index(b"<svg") :]  # a document type is an address
+    figure.text(0.085, 0.105, _caption(document, shown), color=GREY, va="top", linespacing=1.4)
+    return svg_of(figure)
 
 
 def _frame(axes: "Axes", shown: Sequence[dict[str, Any]], metric: str) -> None:
@@ -88,7 +67,7 @@ def _frame(axes: "Axes", shown: Sequence[dict[str, Any]], metric: str) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("drift: mean of |log pi - log ref| a token, in nats")
     axes.set_ylabel(f"held-out {metric}")
-    axes.grid(axis="y", color=_FAINT, linewidth=0.6)
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -96,7 +75,7 @@ def _frame(axes: "Axes", shown: Sequence[dict[str, Any]], metric: str) -> None:
 def _mark(axes: "Axes", setting: dict[str, Any], *, chosen: bool) -> None:
     held_out = setting["held_out"]
     x = held_out["drift"]
-    bar, face, edge, size = (_ACCENT, _ACCENT, _ACCENT, 6.5) if chosen else (_PALE, "white", _INK, 4.5)
+    bar, face, edge, size = (ACCENT, ACCENT, ACCENT, 6.5) if chosen else (PALE, "white", INK, 4.5)
     axes.plot([x, x], [held_out["low"], held_out["high"]], color=bar, linewidth=0.9, solid_capstyle="butt", zorder=2)
     axes.plot([x], [held_out["value"]], "o", markersize=size, markerfacecolor=face, markeredgecolor=edge, zorder=3)
 
@@ -122,7 +101,7 @@ def _label(axes: "Axes", shown: Sequence[dict[str, Any]], chosen: dict[str, Any]
             textcoords="offset points",
             ha=side,
             va="center",
-            color=_ACCENT if setting is chosen else _INK,
+            color=ACCENT if setting is chosen else INK,
             weight="bold" if setting is chosen else "normal",
             bbox=_VEIL,
             arrowprops=_JOIN if distance > _NEAR else None,
