@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from stages.metrics.intervals import wilson
-from stages.metrics.strata import strata
+from stages.metrics.strata import named_share, strata
 from stages.metrics.values import has_reference, pair_values, win
 
 _MOST_STRATA = 5
@@ -35,7 +34,7 @@ def length_metrics(frame: pl.DataFrame) -> dict[str, float]:
     for side, sign in _SIDES.items():
         of_side = wins[np.sign(difference) == sign]
         if len(of_side):
-            metrics |= _share(f"reward_accuracy_{side}", float(of_side.mean()), len(of_side))
+            metrics |= named_share(f"reward_accuracy_{side}", float(of_side.mean()), len(of_side))
     correlation = _spearman(pair_values(frame, "reward_margin"), difference)
     if correlation is not None:
         metrics["margin_length_correlation"] = correlation
@@ -44,7 +43,7 @@ def length_metrics(frame: pl.DataFrame) -> dict[str, float]:
         # Weights are worth as many pairs as equal ones whose mean is as certain (Kish 1965, section 8.2).
         total = math.fsum(weights)
         n = total**2 / math.fsum(weights**2)
-        metrics |= _share("reward_accuracy_length_matched", math.fsum(weights * wins) / total, n)
+        metrics |= named_share("reward_accuracy_length_matched", math.fsum(weights * wins) / total, n)
     return metrics
 
 
@@ -59,7 +58,7 @@ def length_strata(frame: pl.DataFrame) -> list[dict[str, Any]]:
         inside = stratum == i
         n = int(inside.sum())
         ends = {"low": int(difference[inside].min()), "high": int(difference[inside].max()), "n": n}
-        rows.append(ends | _share("reward_accuracy", float(wins[inside].mean()), n))
+        rows.append(ends | named_share("reward_accuracy", float(wins[inside].mean()), n))
     return rows
 
 
@@ -94,8 +93,3 @@ def _spearman(margins: Floats, difference: Floats) -> float | None:
 
 def _differences(frame: pl.DataFrame) -> Floats:
     return frame.select(_DIFFERENCE.cast(pl.Float64).alias("difference"))["difference"].to_numpy()
-
-
-def _share(name: str, share: float, n: float) -> dict[str, float]:
-    low, high = wilson(share * n, n)
-    return {name: share, f"{name}_low": low, f"{name}_high": high}
