@@ -20,8 +20,8 @@ from data.settings import Settings
 from data.store.reference_store import StoreConfig
 from pipeline.sweep.config import SweepConfig
 from pipeline.yaml_source import Origins, load_yaml, parse_scalar
-from stages.evaluate import EvalConfig
-from stages.metrics.preference import RANKING_NAMES
+from stages.evaluation.config import EvalConfig
+from stages.metrics.names import RANKING_NAMES
 from stages.reference import ReferenceConfig
 from stages.scoring.config import ScoringConfig
 from stages.training.config import TrainConfig

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 
+from pipeline.eval_job import run_eval
 from pipeline.exchange_jobs import run_export, run_import
 from pipeline.inputs import Inputs
 from pipeline.inspect_job import run_inspect
-from pipeline.policy_jobs import run_eval, run_train
 from pipeline.reference_job import run_precompute_ref
 from pipeline.snapshots import since_last
 from pipeline.store_jobs import run_gc, run_status, run_verify
 from pipeline.sweep.job import run_sweep
+from pipeline.train_job import run_train
 from stages.job import JobReport
 from stages.model_files import locate
 

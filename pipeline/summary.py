@@ -2,16 +2,10 @@
 
 from typing import Any
 
+from pipeline.evaluation_summary import evaluation_table
 from pipeline.inspect_lines import inspected
 from pipeline.sweep.table import sweep_summary
 from pipeline.training_summary import training_table
-
-_METRIC_ROWS = (
-    ("ranking accuracy of the reference", "ref_ranking_accuracy"),
-    ("ranking accuracy of the policy", "ranking_accuracy"),
-    ("reward accuracy of the policy", "reward_accuracy"),
-)
-
 
 _END = 300  # characters of a text that are shown at either end
 _KINDS_OF_CHANGE = {
@@ -33,7 +27,7 @@ def summary(document: dict[str, Any]) -> str:
     if document["job"] == "run":
         return "\n".join(filter(None, (summary(job) for job in document["jobs"])))
     if document["job"] == "eval" and "metrics" in document:
-        return _evaluation(document)
+        return evaluation_table(document)
     if document["job"] == "validate":
         return _coverage(document["coverage"]) + _changes(document) + _example(document["example"])
     if document["job"] == "export":
@@ -197,23 +191,3 @@ def _shortened(text: str) -> str:
     if len(text) <= 2 * _END:
         return text
     return f"{text[:_END]} ... ({len(text) - 2 * _END} characters) ... {text[-_END:]}"
-
-
-def _evaluation(document: dict[str, Any]) -> str:
-    metrics, n = document["metrics"], document["n_pairs"]
-    lines = [f"{n} held-out pairs{'':<24}value   95 % interval"]
-    for label, name in _METRIC_ROWS:
-        if name not in metrics:  # of an objective that reads no reference
-            continue
-        value, low, high = (metrics[name + suffix] for suffix in ("", "_low", "_high"))
-        lines.append(f"  {label:<35}{value:>7.3f}   {low:.3f} to {high:.3f}")
-    if "reward_margin" in metrics:
-        median = metrics["reward_margin_median"]
-        lines.append(f"  {'reward margin':<35}{metrics['reward_margin']:>+7.3f}   (median {median:+.3f})")
-    lines.append(f"  {'loss':<35}{metrics['loss']:>7.3f}")
-    for gate in document["gates"]:
-        sign = ">=" if gate["kind"] == "min" else "<="
-        verdict = "passed" if gate["passed"] else "FAILED"
-        lines.append(f"gate {verdict}: {gate['measured_on']} = {gate['value']:.3f}, wanted {sign} {gate['limit']:g}")
-    lines += [f"{name}: {path}" for name, path in document["outputs"].items()]
-    return "\n".join(lines)

@@ -1,99 +1,31 @@
-"""Job three: score held-out pairs with the policy, take the reference side from the store, and give a verdict.
+"""Job three: score held-out pairs with a policy, take the reference side from the store, and give a verdict.
 
-An evaluation that was made before of the same policy, pairs, reference and objective is judged again without a model.
+What was scored before of the same policy, pairs, reference and objective is judged again without a model.
 """
 
-import json
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, field_validator
+import numpy as np
+import polars as pl
 
 from data.durable import write_bytes, write_json
-from data.errors import Interrupted
-from data.identity import document_key
-from data.pairs.coverage import Coverage
+from data.errors import Interrupted, PipelineError
 from data.parquet import parquet_bytes
 from data.schema import unique_responses
-from data.settings import Settings
-from data.tokens.token_pairs import TokenPairs
+from stages.evaluation.comparison import Other
+from stages.evaluation.config import EvalConfig
+from stages.evaluation.document import evaluation_document, judged_by
+from stages.evaluation.evaluation import Evaluation
 from stages.job import Control, JobReport
-from stages.metrics.gates import judge
-from stages.metrics.preference import METRIC_NAMES, METRICS_VERSION, preference_metrics
-from stages.metrics.records import PairRecord, records_table
+from stages.metrics.records import records_frame, with_facts
 from stages.promotion import keep_scores
-from stages.reference_rows import ReferenceLogps
-from stages.run_folder import RunFolder, visits_key
 from stages.scoring.config import Numerics
-from stages.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
-
-SCHEMA_VERSION = 1
-
-
-class EvalConfig(Settings):
-    """Section `eval`: the gates. A metric with an interval is judged by the interval's strict side."""
-
-    min: dict[str, float] = Field(default_factory=dict)
-    """Least values by metric name, such as {reward_accuracy: 0.6}; exit code 5 below."""
-    max: dict[str, float] = Field(default_factory=dict)
-    """Greatest values by metric name; exit code 5 above."""
-
-    @field_validator("min", "max")
-    @classmethod
-    def _known(cls, gates: dict[str, float]) -> dict[str, float]:
-        unknown = sorted(set(gates) - set(METRIC_NAMES))
-        if unknown:
-            raise ValueError(f"no such metric: {', '.join(unknown)}; known: {', '.join(METRIC_NAMES)}")
-        return gates
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is evaluated: the policy of a run on pairs of a split, under the objective that it was trained with."""
-
-    run: RunFolder
-    pairs: TokenPairs
-    reference: dict[str, ReferenceLogps] | None
-    """By pair key; None where the objective reads none."""
-    train: TrainConfig
-    coverage: Coverage
-    policy_id: str
-    reference_id: str
-    split: Literal["eval", "dev"] = "eval"
-    """Which the pairs are of, and the name of the folder."""
-
-    @property
-    def folder(self) -> Path:
-        """Where the results go."""
-        return self.run.path / self.split
-
-    @property
-    def identity(self) -> str:
-        """sha256 over what the numbers depend on; dtypes are in the ids of policy and reference."""
-        return document_key(
-            {
-                "metrics_version": METRICS_VERSION,
-                "policy_id": self.policy_id,
-                "reference_id": self.reference_id if self.train.reads_reference else None,
-                "pairs": visits_key(self.pairs),
-                "objective": self.train.objective_identity(),
-            }
-        )
-
-    def earlier(self) -> dict[str, Any] | None:
-        """The metrics document of this very evaluation, if it was made before."""
-        try:
-            document = dict(json.loads((self.folder / "metrics.json").read_bytes()))
-        except (FileNotFoundError, ValueError):
-            return None
-        whole = document.get("identity") == self.identity and (self.folder / "pairs.parquet").is_file()
-        return document if whole else None
 
 
 def plan_evaluate(evaluation: Evaluation) -> JobReport:
@@ -109,32 +41,40 @@ def plan_evaluate(evaluation: Evaluation) -> JobReport:
 
 
 def evaluate(
-    evaluation: Evaluation, gates: EvalConfig | None, numerics: Numerics, control: Control
+    evaluation: Evaluation,
+    config: EvalConfig | None,
+    numerics: Numerics,
+    control: Control,
+    others: Sequence[Other] = (),
 ) -> tuple[JobReport, dict[str, Any]]:
     """Write pairs.parquet, metrics.json and what was scored; returns the report and the metrics document.
 
-    Without `gates` nothing is judged: the verdict is None, or what it was before.
+    Without `config` nothing is judged: the verdict is None, or what it was before.
+
+    Raises:
+        ConfigError: a limit on a metric that the data do not give, or another evaluation that does not fit.
+        StoreError: another evaluation is missing.
+        PipelineError: the policy gives numbers that are not finite.
     """
-    report = _report(evaluation)
-    earlier = evaluation.earlier()
-    if earlier is not None:
-        logger.info("run %s is evaluated already; no model was loaded", evaluation.run.path.name)
-        report.status, metrics = "nothing_to_do", earlier["metrics"]
-    else:
-        records = _score(evaluation, numerics, control, report)
-        beta = evaluation.train.beta
-        metrics = preference_metrics(records, beta, rewards=evaluation.reference is not None)
-        write_bytes(evaluation.folder / "pairs.parquet", parquet_bytes(records_table(records, beta)))
-    document = _document(evaluation, metrics) | _verdict(metrics, gates, earlier)
-    if document != earlier:
-        write_json(evaluation.folder / "metrics.json", document)
-    if metrics.get("ties") == len(evaluation.pairs):
+    report, earlier = _report(evaluation), evaluation.earlier()
+    if earlier is not None and (config is None or earlier["judged_by"] == judged_by(evaluation, config, others)):
+        logger.info("%s is evaluated already; no model was loaded", evaluation.name)
+        report.status = "nothing_to_do"
+        return report, earlier
+    path = evaluation.folder / "pairs.parquet"
+    scores = pl.read_parquet(path) if earlier is not None else _score(evaluation, numerics, control, report)
+    pairs = with_facts(scores, evaluation.facts())
+    if earlier is None or not pairs.equals(scores):
+        write_bytes(path, parquet_bytes(pairs.to_arrow()))
+    document = evaluation_document(evaluation, pairs, evaluation.look_further(earlier), config, others)
+    write_json(evaluation.folder / "metrics.json", document)
+    if document["metrics"].get("ties") == len(evaluation.pairs):
         logger.warning("every margin is 0: the policy scores exactly as the reference does (was it trained?)")
     return report, document
 
 
 def _report(evaluation: Evaluation) -> JobReport:
-    report = JobReport("eval", "done", evaluation.run.path.name, pairs=len(evaluation.pairs))
+    report = JobReport("eval", "done", evaluation.name, pairs=len(evaluation.pairs))
     report.outputs = {
         "metrics": str(evaluation.folder / "metrics.json"),
         "pairs": str(evaluation.folder / "pairs.parquet"),
@@ -142,12 +82,12 @@ def _report(evaluation: Evaluation) -> JobReport:
     return report
 
 
-def _score(evaluation: Evaluation, numerics: Numerics, control: Control, report: JobReport) -> list[PairRecord]:
+def _score(evaluation: Evaluation, numerics: Numerics, control: Control, report: JobReport) -> pl.DataFrame:
     from stages.response_scores import score_pairs
     from stages.scoring.scorer import Batch, load_scorer
 
     pairs, responses = evaluation.pairs, unique_responses(evaluation.pairs)
-    scorer = load_scorer(evaluation.run.policy, numerics, responses)
+    scorer = load_scorer(evaluation.policy, numerics, responses)
     started = time.perf_counter()
     with control.bar("evaluating", len(pairs)) as bar:
 
@@ -162,28 +102,20 @@ def _score(evaluation: Evaluation, numerics: Numerics, control: Control, report:
 
         keep = partial(keep_scores, evaluation.folder / "scores", evaluation.policy_id, pairs, stack=scorer.stack())
         records = score_pairs(pairs, evaluation.reference, scorer, evaluation.train, scored, keep=keep)
-    report.seconds, report.responses_scored, report.pairs_scored = (
-        time.perf_counter() - started,
-        len(responses),
-        len(pairs),
-    )
-    return records
+    report.seconds = time.perf_counter() - started
+    report.responses_scored, report.pairs_scored = len(responses), len(pairs)
+    scores = records_frame(records, evaluation.train.beta)
+    _check_finite(scores, evaluation)
+    return scores
 
 
-def _document(evaluation: Evaluation, metrics: dict[str, float]) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "identity": evaluation.identity,
-        "metrics": metrics,
-        "n_pairs": len(evaluation.pairs),
-        "coverage": evaluation.coverage.document(),
-        "slices": {},
-    }
-
-
-def _verdict(metrics: dict[str, float], gates: EvalConfig | None, earlier: dict[str, Any] | None) -> dict[str, Any]:
-    if gates is None:
-        return {"gates": [], "verdict": None} if earlier is None else {k: earlier[k] for k in ("gates", "verdict")}
-    judged = judge(metrics, gates.min, gates.max)
-    verdict = "failed" if any(not gate.passed for gate in judged) else "passed"
-    return {"gates": [gate.document() for gate in judged], "verdict": verdict}
+def _check_finite(scores: pl.DataFrame, evaluation: Evaluation) -> None:
+    sums = scores.select("policy_chosen_logps", "policy_rejected_logps").to_numpy()
+    broken = np.flatnonzero(~np.isfinite(sums).all(axis=1))
+    if len(broken):
+        raise PipelineError(
+            f"The policy {evaluation.policy} gives log-probs that are not finite to {len(broken)} of {len(sums)} "
+            f"held-out pairs, the first with the key {scores['pair_key'][int(broken[0])]}. Its weights are broken, or "
+            "overflow under reference.dtype. Nothing was written. Look for a step without a finite loss in the run's "
+            "metrics.jsonl, and train again with a lower train.learning_rate."
+        )

@@ -9,16 +9,17 @@ from typing import Any, Literal
 from data.errors import PipelineError
 from data.identity import document_key
 from data.pairs.preparation import PreparedPairs
+from pipeline.eval_job import evaluation_of
 from pipeline.inputs import Inputs
-from pipeline.policy_jobs import evaluation_of, stored_logps, train_policy
 from pipeline.start import Start, start_policy
 from pipeline.sweep.comparison import RunResult, Score
 from pipeline.sweep.config import Metric
 from pipeline.sweep.grid import GridPoint
-from stages.evaluate import Evaluation, evaluate
+from pipeline.train_job import train_policy
+from stages.evaluate import evaluate
+from stages.evaluation.evaluation import Evaluation
 from stages.job import JobReport
 from stages.reference import BoundReference
-from stages.reference_rows import ReferenceLogps
 from stages.run_folder import RunFolder, visits_key
 
 Split = Literal["dev", "eval"]
@@ -55,8 +56,8 @@ class GridRuns:
     def evaluate(self, i: int, split: Split) -> JobReport:
         """Score the pairs of a split with it unless that was done before; no gates."""
         inputs = self._inputs_of(i)
-        reference = stored_logps(inputs, self.bound, self.prepared.splits[split])
-        return evaluate(self._evaluation(i, split, reference), None, inputs.numerics(self.bound), inputs.control)[0]
+        evaluation = self._evaluation(i, split, read_store=True)
+        return evaluate(evaluation, None, inputs.numerics(self.bound), inputs.control)[0]
 
     def finished(self, i: int) -> RunResult | None:
         """Its figures; None before it is trained and evaluated on both splits."""
@@ -73,7 +74,7 @@ class GridRuns:
     def _look(self, i: int) -> None:
         if not self.is_trained(i):
             return
-        dev, held_out = (self._evaluation(i, split, None).earlier() for split in ("dev", "eval"))
+        dev, held_out = (self._evaluation(i, split, read_store=False).earlier() for split in ("dev", "eval"))
         if dev is not None and held_out is not None:
             scores = self._score(dev), self._score(held_out)
             self._finished[i] = replace(self.pending(i), status="done", dev=scores[0], held_out=scores[1])
@@ -95,9 +96,9 @@ class GridRuns:
         """What a job of this grid point alone would have."""
         return replace(self.inputs, config=self.points[i].config)
 
-    def _evaluation(self, i: int, split: Split, reference: dict[str, ReferenceLogps] | None) -> Evaluation:
+    def _evaluation(self, i: int, split: Split, *, read_store: bool) -> Evaluation:
         run, _ = self._folders[i]
-        return evaluation_of(self._inputs_of(i), self.bound, run, self.prepared, reference, split)
+        return evaluation_of(self._inputs_of(i), self.bound, run, self.prepared, split, read_store=read_store)
 
     def _score(self, evaluated: dict[str, Any]) -> Score:
         metrics = evaluated["metrics"]

@@ -1,12 +1,13 @@
 """Section `eval`: what is evaluated, what it is compared with, and what passes."""
 
+import difflib
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from data.settings import Settings
-from stages.evaluation.external_config import ExternalConfig
-from stages.evaluation.generate_config import GenerateConfig
+from stages.evaluation.external import ExternalCommand
+from stages.evaluation.generation import GenerateConfig
 from stages.metrics.names import GENERATION_NAMES, METRIC_NAMES
 from stages.metrics.values import PAIR_VALUES
 
@@ -28,19 +29,29 @@ class EvalConfig(Settings):
     """Models to evaluate instead of the run's policy: a Hub id or folder, or a list of them; none: the policy."""
     reference_free: bool = False
     """Take nothing from the store: rankings and likelihoods only, of any model on any pairs."""
+    slices: list[str] = Field(default_factory=list)
+    """Columns of the data by whose values the metrics are reported, besides source, turns and length."""
+    generate: GenerateConfig | None = None
+    """What the policy writes by itself is looked at, too (docs/generation.md); none: it is not."""
+    external: dict[str, ExternalCommand] = Field(default_factory=dict)
+    """Commands that print further metrics as JSON, by name; their metrics are called NAME/KEY."""
+    show_pairs: int = Field(default=0, ge=0)
+    """How many of the most wrong pairs stand in the report, with their texts; 0: no text of the data does."""
     min: dict[str, float] = Field(default_factory=dict)
     """Least values by metric name, such as {reward_accuracy: 0.6}; exit code 5 below."""
     max: dict[str, float] = Field(default_factory=dict)
     """Greatest values by metric name; exit code 5 above."""
     point: bool = False
-    """Hold `min` and `max` against the metric itself; false: against the strict end of its 95 % interval, if it has one."""
+    """Hold `min` and `max` against the metric itself; false: against the strict end of its 95 % interval, if it has
+    one."""
     baseline: str | None = None
     """What `max_drop` and `max_rise` compare with: a run's name, a folder with an evaluation, or `passed`: the run that
     passed last."""
     anchor: Folders = Field(default_factory=list)
     """A second, fixed one: a run's name or a folder with an evaluation; of several (seeds of one recipe) the mean."""
     max_drop: dict[str, float] = Field(default_factory=dict)
-    """By how much a metric may be lower than the baseline's: {reward_accuracy: 0.01}; exit code 5 where it surely is."""
+    """By how much a metric may be lower than the baseline's: {reward_accuracy: 0.01}; exit code 5 where it surely
+    is."""
     max_rise: dict[str, float] = Field(default_factory=dict)
     """By how much a metric may be higher than the baseline's."""
     min_overlap: float = Field(default=0.8, gt=0.0, le=1.0)
@@ -50,14 +61,6 @@ class EvalConfig(Settings):
     seed_sd: dict[str, float] = Field(default_factory=dict)
     """Standard deviation of a metric from training seed to seed, such as {reward_accuracy: 0.004}; `pipeline sweep`
     measures it. Comparisons allow for it; none: they do not."""
-    slices: list[str] = Field(default_factory=list)
-    """Columns of the data by whose values the metrics are reported, besides source, turns and length."""
-    generate: GenerateConfig | None = None
-    """What the policy writes by itself is looked at, too (docs/generation.md); none: it is not."""
-    external: dict[str, ExternalConfig] = Field(default_factory=dict)
-    """Commands that print further metrics as JSON, by name; their metrics are called NAME/KEY."""
-    show_pairs: int = Field(default=0, ge=0)
-    """How many of the most wrong pairs stand in the report, with their texts; 0: no text of the data does."""
 
     @field_validator("seed_sd")
     @classmethod
@@ -66,22 +69,26 @@ class EvalConfig(Settings):
             raise ValueError(f"a standard deviation is 0 or more: {', '.join(negative)}")
         return seed_sd
 
-    @model_validator(mode="after")
-    def _known_metrics(self) -> "EvalConfig":
-        names = (*METRIC_NAMES, *(GENERATION_NAMES if self.generate is not None else ()))
-        for key in ("min", "max"):
-            self._check(key, names, [*self.external])
-        for key in ("max_drop", "max_rise", "seed_sd"):
-            self._check(key, tuple(PAIR_VALUES), [])
-        return self
+    @field_validator("min", "max", "max_drop", "max_rise", "seed_sd")
+    @classmethod
+    def _known(cls, limits: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        known: tuple[str, ...] = tuple(PAIR_VALUES)
+        commands: dict[str, ExternalCommand] = {}
+        if info.field_name in ("min", "max"):
+            known = (*METRIC_NAMES, *(GENERATION_NAMES if info.data.get("generate") is not None else ()))
+            commands = info.data.get("external", {})
+        unknown = [name for name in sorted(limits) if name not in known and name.partition("/")[0] not in commands]
+        if unknown:
+            raise ValueError("; ".join(_no_such_metric(name, known) for name in unknown))
+        return limits
 
     @model_validator(mode="after")
     def _something_to_compare_with(self) -> "EvalConfig":
         changes = [key for key in ("max_drop", "max_rise") if getattr(self, key)]
         if changes and self.baseline is None and not self.anchor:
             raise ValueError(
-                f"{' and '.join(changes)} compare with another evaluation, and none is named: set eval.baseline (passed, "
-                "a run, or a folder with an evaluation) or eval.anchor"
+                f"{' and '.join(changes)} compare with another evaluation, and none is named: set eval.baseline "
+                "(passed, a run, or a folder with an evaluation) or eval.anchor"
             )
         return self
 
@@ -99,8 +106,8 @@ class EvalConfig(Settings):
         """The metrics that have a limit."""
         return {*self.min, *self.max, *self.max_drop, *self.max_rise}
 
-    def _check(self, key: str, known: tuple[str, ...], external: list[str]) -> None:
-        unknown = sorted(name for name in getattr(self, key) if name not in known and name.partition("/")[0] not in external)
-        if unknown:
-            of_commands = "".join(f", {name}/..." for name in external)
-            raise ValueError(f"{key}: no such metric: {', '.join(unknown)}; known: {', '.join(known)}{of_commands}")
+
+def _no_such_metric(name: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    plain = [each for each in known if not each.endswith(("_low", "_high"))]
+    return f"no such metric: {name}; {f'did you mean {close[0]}?' if close else 'known: ' + ', '.join(plain)}"

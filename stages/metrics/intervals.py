@@ -1,16 +1,25 @@
-"""Intervals of shares: Wilson to read, a bootstrap clustered by prompt to gate on."""
+"""Intervals of one evaluation's means: Wilson to read, a bootstrap clustered by prompt to gate on."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 RESAMPLES = 2_000
 SEED = 20_250_101
+_DRAWS_AT_A_TIME = 4_000_000  # of a bootstrap: 32 MB
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
+def mean(values: npt.NDArray[np.float64]) -> float:
+    """The mean, rounded once: no order of the values gives another."""
+    if not np.isfinite(values).all():
+        return float(np.mean(values))
+    return math.fsum(values) / len(values)
+
+
+def wilson(successes: float, n: float) -> tuple[float, float]:
     """Wilson's 95 % interval of a share (Wilson 1927); ties may count one half, so `successes` need not be whole."""
     share, z2n = successes / n, Z95**2 / n
     centre = (share + z2n / 2) / (1 + z2n)
@@ -18,18 +27,43 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def clustered_bootstrap(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float]:
+def clustered_bootstrap(
+    values: Sequence[float] | npt.NDArray[np.float64], clusters: Sequence[str]
+) -> tuple[float, float]:
     """95 % percentile interval of the mean, resampling clusters (prompts): pairs of one prompt are not independent.
 
     The order of the values is of no consequence: clusters are taken by name, and the generator is seeded.
     """
-    names, index = np.unique(np.asarray(clusters), return_inverse=True)
-    sums = np.bincount(index, weights=np.asarray(values, dtype=np.float64))
-    counts = np.bincount(index).astype(np.float64)
+    sums, counts = by_cluster(values, clusters)
     generator = np.random.Generator(np.random.PCG64(SEED))
     means = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        drawn = generator.integers(0, len(names), len(names))
-        means[i] = sums[drawn].sum() / counts[drawn].sum()
+    at_a_time = max(1, _DRAWS_AT_A_TIME // len(sums))
+    for start in range(0, RESAMPLES, at_a_time):
+        size = min(at_a_time, RESAMPLES - start)
+        drawn = generator.integers(0, len(sums), (size, len(sums)))
+        means[start : start + size] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)
+
+
+def by_cluster(
+    values: Sequence[float] | npt.NDArray[np.float64], clusters: Sequence[str]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(G,) sums of the values of each cluster, and (G,) numbers of values, in the order of the clusters' names."""
+    array, names = np.asarray(values, dtype=np.float64), np.asarray(clusters)
+    order = np.lexsort((array, names))  # sums of floats depend on their order
+    _, index, counts = np.unique(names[order], return_inverse=True, return_counts=True)
+    sums = np.bincount(index, weights=array[order])
+    return sums.astype(np.float64), counts.astype(np.float64)
+
+
+def gate_interval(values: npt.NDArray[np.float64], clusters: Sequence[str], *, share: bool) -> tuple[float, float]:
+    """What a gate holds a limit against: the clustered bootstrap's interval, for a share never narrower than Wilson's.
+
+    A resample cannot draw what it has not seen: of ten pairs that are all right it makes an interval from 1 to 1.
+    """
+    low, high = clustered_bootstrap(values, clusters)
+    if not share:
+        return low, high
+    wilson_low, wilson_high = wilson(math.fsum(values), len(values))
+    return min(low, wilson_low), max(high, wilson_high)

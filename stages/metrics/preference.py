@@ -1,95 +1,54 @@
-"""The metrics of a held-out split, from its per-pair records."""
+"""The metrics of evaluated pairs, from the columns of pairs.parquet."""
 
 import math
-from collections.abc import Callable, Sequence
 
 import numpy as np
+import polars as pl
 
-from stages.metrics.intervals import clustered_bootstrap, wilson
-from stages.metrics.pairwise import win
-from stages.metrics.records import PairRecord
+from stages.metrics.calibration import expected_calibration_error
+from stages.metrics.intervals import gate_interval, mean, wilson
+from stages.metrics.lengths import length_metrics
+from stages.metrics.paired import paired_difference
+from stages.metrics.values import PAIR_VALUES, has_reference, pair_values
 
-METRICS_VERSION = 2
+METRICS_VERSION = 3
 
 
-def preference_metrics(records: Sequence[PairRecord], beta: float, *, rewards: bool = True) -> dict[str, float]:
-    """All metrics, flat. Shares have `_low` and `_high` (Wilson, 95 %); sums are in nats.
+def preference_metrics(pairs: pl.DataFrame) -> dict[str, float]:
+    """All metrics that pairs alone give, flat (stages/metrics/names.py). Shares have `_low` and `_high` (Wilson, 95 %).
 
-    `reward_accuracy_gate_low` and `_high` are the interval that gates look at, clustered by prompt. Without `rewards`
-    (an objective that reads no reference) only RANKING_NAMES.
+    Without a reference only those of RANKING_NAMES. No number depends on the order of the pairs.
     """
-    metrics = _reward_metrics(records, beta) if rewards else {}
-    for name, difference in _RANKINGS.items():
-        if rewards or not name.startswith("ref_"):
-            metrics |= _share(name, [win(difference(record)) for record in records])
-    return metrics | {"loss": math.fsum(record.loss for record in records) / len(records)}
+    rewards, metrics = has_reference(pairs), {}
+    for name, value in PAIR_VALUES.items():
+        if rewards or not value.reference:
+            values = pair_values(pairs, name)
+            metrics[name] = mean(values)
+            if value.share:
+                metrics[f"{name}_low"], metrics[f"{name}_high"] = wilson(math.fsum(values), len(values))
+    if rewards:
+        metrics |= _of_rewards(pairs)
+    return metrics | length_metrics(pairs)
 
 
-def _reward_metrics(records: Sequence[PairRecord], beta: float) -> dict[str, float]:
-    n = len(records)
-    wins = [record.scores.win for record in records]
-    margins = np.array([record.scores.margin(beta) for record in records])
-    metrics = _share("reward_accuracy", wins)
-    metrics["reward_accuracy_gate_low"], metrics["reward_accuracy_gate_high"] = clustered_bootstrap(
-        wins, [record.prompt_key for record in records]
+def _of_rewards(pairs: pl.DataFrame) -> dict[str, float]:
+    wins, margins = pair_values(pairs, "reward_accuracy"), pairs["margin"].to_numpy()
+    prompts = pairs["prompt_key"].to_list()
+    gate_low, gate_high = gate_interval(wins, prompts, share=True)
+    low, high = np.quantile(margins, (0.1, 0.9))
+    gain = paired_difference(
+        pair_values(pairs, "ref_ranking_accuracy"), pair_values(pairs, "ranking_accuracy"), prompts, share=True
     )
-    metrics["ties"] = float(sum(w == 0.5 for w in wins))
-    metrics["reward_margin"] = math.fsum(margins) / n
-    metrics["reward_margin_median"] = float(np.median(margins))
-    metrics["reward_margin_p10"], metrics["reward_margin_p90"] = map(float, np.quantile(margins, (0.1, 0.9)))
-    metrics["chosen_reward"] = math.fsum(record.scores.chosen_reward(beta) for record in records) / n
-    metrics["rejected_reward"] = math.fsum(record.scores.rejected_reward(beta) for record in records) / n
-    return metrics | _drift(records)
-
-
-def _drift(records: Sequence[PairRecord]) -> dict[str, float]:
-    """Log pi - log ref a scored token, in nats: how far apart they are, and which way each side went.
-
-    No KL: the responses were not sampled from the policy.
-    """
-    n = len(records)
-    chosen = [record.scores.chosen_reward(1.0) / record.n_chosen for record in records]
-    rejected = [record.scores.rejected_reward(1.0) / record.n_rejected for record in records]
+    gain_low, gain_high = gain.interval()
+    gained = {"ranking_accuracy_gain_low": gain_low, "ranking_accuracy_gain_high": gain_high}
     return {
-        "drift": math.fsum(map(abs, chosen + rejected)) / (2 * n),
-        "drift_chosen": math.fsum(chosen) / n,
-        "drift_rejected": math.fsum(rejected) / n,
+        "reward_accuracy_gate_low": gate_low,
+        "reward_accuracy_gate_high": gate_high,
+        "ties": float(np.count_nonzero(wins == 0.5)),
+        "reward_margin_median": float(np.median(margins)),
+        "reward_margin_p10": float(low),
+        "reward_margin_p90": float(high),
+        "ranking_accuracy_gain": gain.difference,
+        **{name: bound for name, bound in gained.items() if math.isfinite(bound)},  # of one prompt there is none
+        "ece": expected_calibration_error(margins),
     }
-
-
-# log pi(y+) - log pi(y-), without the reference: the honest before and after
-_RANKINGS: dict[str, Callable[[PairRecord], float]] = {
-    "ranking_accuracy": lambda r: r.scores.policy_chosen - r.scores.policy_rejected,
-    "ranking_accuracy_normalized": lambda r: (
-        r.scores.policy_chosen / r.n_chosen - r.scores.policy_rejected / r.n_rejected
-    ),
-    "ref_ranking_accuracy": lambda r: r.scores.ref_chosen - r.scores.ref_rejected,
-    "ref_ranking_accuracy_normalized": lambda r: (
-        r.scores.ref_chosen / r.n_chosen - r.scores.ref_rejected / r.n_rejected
-    ),
-}
-
-_SHARES = ("reward_accuracy", *_RANKINGS)
-METRIC_NAMES = (
-    *(name + suffix for name in _SHARES for suffix in ("", "_low", "_high")),
-    "reward_accuracy_gate_low",
-    "reward_accuracy_gate_high",
-    "ties",
-    "reward_margin",
-    "reward_margin_median",
-    "reward_margin_p10",
-    "reward_margin_p90",
-    "chosen_reward",
-    "rejected_reward",
-    "drift",
-    "drift_chosen",
-    "drift_rejected",
-    "loss",
-)
-RANKING_NAMES = tuple(name for name in METRIC_NAMES if name.startswith("ranking") or name == "loss")
-"""What there is without a reference."""
-
-
-def _share(name: str, wins: Sequence[float]) -> dict[str, float]:
-    low, high = wilson(math.fsum(wins), len(wins))
-    return {name: math.fsum(wins) / len(wins), f"{name}_low": low, f"{name}_high": high}

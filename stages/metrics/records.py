@@ -3,9 +3,27 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import polars as pl
 import pyarrow as pa
 
+from data.parquet import as_frame
 from stages.metrics.pairwise import PairScores
+
+_SCORES = (
+    "pair_key",
+    "row",
+    "policy_chosen_logps",
+    "policy_rejected_logps",
+    "ref_chosen_logps",
+    "ref_rejected_logps",
+    "chosen_reward",
+    "rejected_reward",
+    "margin",
+    "n_chosen",
+    "n_rejected",
+    "loss",
+    "prompt_key",
+)
 
 
 @dataclass(frozen=True)
@@ -43,3 +61,27 @@ def records_table(records: Sequence[PairRecord], beta: float) -> pa.Table:
             "prompt_key": [r.prompt_key for r in records],
         }
     )
+
+
+def records_frame(records: Sequence[PairRecord], beta: float) -> pl.DataFrame:
+    """The same as a frame, which metrics are computed from."""
+    return as_frame(records_table(records, beta))
+
+
+def with_facts(scores: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """The scores of pairs, in the order of their keys, beside what is known of them, joined by key.
+
+    `facts` (pair_key, row, ...) has a row for each pair and takes the place of what stood beside the scores before.
+    Pairs of one key have the same scores, and each has its own facts.
+    """
+    if facts.is_empty():
+        return scores.sort("pair_key", "row")
+    own, known = (_numbered(frame) for frame in (scores.select(_SCORES), facts))
+    joined = own.drop("row").join(known, on=["pair_key", "nth"], how="inner", maintain_order="left").drop("nth")
+    assert joined.height == scores.height == facts.height
+    return joined
+
+
+def _numbered(frame: pl.DataFrame) -> pl.DataFrame:
+    """In the order of keys and rows, with the place of each among those of its key."""
+    return frame.sort("pair_key", "row").with_columns(nth=pl.int_range(pl.len()).over("pair_key"))

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from stages.metrics.preference import METRIC_NAMES, RANKING_NAMES
+from stages.metrics.names import METRIC_NAMES, RANKING_NAMES
 from stages.objectives.config import ObjectiveConfig
 from stages.training.lora import LoraSettings
 from stages.training.schedule import ScheduleName

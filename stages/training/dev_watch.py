@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stages.job import Control
+from stages.metrics.names import LOWER_IS_BETTER
 from stages.metrics.preference import preference_metrics
+from stages.metrics.records import records_frame
 from stages.processes import Processes
 from stages.reference_rows import SplitPairs
 from stages.response_scores import score_pairs
 from stages.scoring.scorer import Batch, Scorer
 from stages.training.config import TrainConfig
-
-LOWER_IS_BETTER = ("loss", "ties", "drift")
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def dev_metrics(
             bar.advance(of_all * len(batch.responses) / 2, of_all * batch.n_tokens)
 
         records = score_pairs(dev.pairs, dev.reference, scorer, config, scored, processes)
-    return preference_metrics(records, config.beta, rewards=dev.reference is not None)
+    return preference_metrics(records_frame(records, config.beta))
 
 
 def _better(value: float, best: float, name: str) -> bool:

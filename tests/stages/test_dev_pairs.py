@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 
 from pipeline.config import load_config
 from pipeline.control import ProcessControl
+from pipeline.eval_job import evaluation_of
 from pipeline.inputs import Inputs
-from pipeline.policy_jobs import evaluation_of, stored_logps
 from stages.evaluate import evaluate
 from stages.run_folder import RunFolder
 from tests.stages.test_train import metrics, run_of, weights
@@ -38,8 +38,7 @@ def test_looking_changes_nothing_and_gives_the_numbers_of_the_eval_job(make_work
     inputs = Inputs(load_config(looking.config, DEV), ProcessControl(quiet=True))
     bound = inputs.bind()
     prepared = inputs.pairs(bound.folder)
-    reference = stored_logps(inputs, bound, prepared.splits["dev"])
-    evaluation = evaluation_of(inputs, bound, RunFolder(run), prepared, reference, "dev")
+    evaluation = evaluation_of(inputs, bound, RunFolder(run), prepared, "dev")
     _, document = evaluate(evaluation, None, inputs.numerics(bound), inputs.control)
     assert dev_lines(run)[-1][1] == document["metrics"]
 

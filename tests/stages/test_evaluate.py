@@ -8,8 +8,7 @@ import pytest
 from data.pairs.coverage import Coverage
 from data.tokens.token_pairs import TokenPairs
 from pipeline.control import ProcessControl
-from stages.evaluate import Evaluation
-from stages.run_folder import RunFolder
+from stages.evaluation.evaluation import Evaluation
 from stages.training.config import TrainConfig
 from tests.tiny import example_rows, write_jsonl
 
@@ -34,7 +33,7 @@ def test_metrics_are_those_of_the_records(work):
     ranking = records["ref_chosen_logps"] > records["ref_rejected_logps"]
     assert metrics["ref_ranking_accuracy"] == pytest.approx(ranking.mean())
     assert document["coverage"] == {**document["coverage"], "read": 40, "used": 40, "rejected": {}}
-    assert document["verdict"] == "passed" and document["schema_version"] == 1 and document["slices"] == {}
+    assert document["verdict"] == "passed" and document["schema_version"] == 2
 
 
 def test_a_policy_that_is_the_reference_has_margins_0_and_loss_ln_2(work):
@@ -61,7 +60,7 @@ def test_a_second_evaluation_loads_no_model_and_gives_the_same_verdict(work):
 def test_a_failed_gate_is_exit_code_5_and_moves_passed_no_further(work):
     document = work.run("run", "eval.min.reward_margin=1000", expect=5)
     assert document["status"] == "failed" and document["jobs"][2]["verdict"] == "failed"
-    assert "reward_margin is " in document["message"] and "min 1000 is wanted" in document["message"]
+    assert "reward_margin_gate_low is " in document["message"] and "at least 1000 is wanted" in document["message"]
     assert (work.root / "latest").exists() and not (work.root / "passed").exists()
     assert results(work)["gates"][0]["passed"] is False
     assert work.run("eval", "eval.min.reward_margin=1000", expect=5)["exit_code"] == 5  # and stays failed
@@ -146,5 +145,6 @@ def test_an_evaluation_is_of_one_objective_with_its_parameters(tmp_path):
     pairs = TokenPairs.of([])
     configs = [TrainConfig(), TrainConfig(objective="ipo"), TrainConfig(objective="ipo", average=False)]
     configs += [TrainConfig(ld_alpha=0.5), TrainConfig(use_weighting=True)]
-    found = {Evaluation(RunFolder(tmp_path), pairs, {}, each, Coverage(), "p", "r").identity for each in configs}
+    places = ("run", tmp_path / "policy", tmp_path / "eval")
+    found = {Evaluation(*places, pairs, {}, each, Coverage(), "p", "r").identity for each in configs}
     assert len(found) == len(configs)

@@ -1,19 +1,17 @@
-"""Jobs two and three: a policy is trained, and evaluated. `pipeline sweep` does the same to many."""
+"""Job two: a policy is trained. `pipeline sweep` does the same to many."""
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
-from data.errors import ConfigError, GateError, PipelineError, StoreError
-from data.field_diff import field_diff
+from data.errors import ConfigError, PipelineError
 from data.pairs.preparation import PreparedPairs
 from data.tokens.token_pairs import TokenPairs
 from pipeline.inputs import Inputs
 from pipeline.start import Start, keep_start, out_of_reach, start_policy
 from pipeline.workers import shard_of
 from stages.costs import seconds_spared
-from stages.evaluate import Evaluation, evaluate, plan_evaluate
 from stages.job import JobReport
 from stages.objectives.config import unusual_betas
 from stages.reference import BoundReference
@@ -119,86 +117,9 @@ def stored_logps(
         return None
     only = parts if parts is not None and set(parts) <= set(store.part_names()) else None
     origin, shared = inputs.token_origin(bound), train.ld_alpha is not None
-    return reference_logps(pairs.keys.to_list(), store, bound, _command("precompute-ref"), origin, only, shared=shared)
+    return reference_logps(pairs.keys.to_list(), store, bound, command("precompute-ref"), origin, only, shared=shared)
 
 
-def run_eval(inputs: Inputs) -> JobReport:
-    """Job three."""
-    bound = inputs.bind(hold_to_lock=True)
-    prepared = inputs.pairs(bound.folder)
-    pairs = prepared.splits["eval"]
-    if not pairs:
-        raise ConfigError(
-            "No pairs are held out, so there is nothing to evaluate on. Set data.eval_fraction above 0, or name a "
-            "source under data.eval, and run the three jobs again."
-        )
-    start = start_policy(inputs, bound, prepared.splits, download=False)
-    run, document = inputs.run(bound, prepared.splits, start.policy_id)
-    _check_trained(inputs, run, document)
-    if not inputs.dry_run:
-        keep_start(inputs, run, start)
-    reference = stored_logps(inputs, bound, pairs)
-    evaluation = evaluation_of(inputs, bound, run, prepared, reference)
-    if inputs.dry_run:
-        return plan_evaluate(evaluation)
-    report, results = evaluate(evaluation, inputs.config.eval, inputs.numerics(bound), inputs.control)
-    report.details = {key: results[key] for key in ("metrics", "n_pairs", "coverage", "gates", "verdict")}
-    if reference is not None:
-        report.details |= seconds_spared(inputs.store(bound), len(pairs))
-    _apply_verdict(inputs, run, report, results)
-    return report
-
-
-def evaluation_of(
-    inputs: Inputs,
-    bound: BoundReference,
-    run: RunFolder,
-    prepared: PreparedPairs,
-    reference: dict[str, ReferenceLogps] | None,
-    split: Literal["eval", "dev"] = "eval",
-) -> Evaluation:
-    """What is to be evaluated of a trained run."""
-    pairs, policy_id = prepared.splits[split], inputs.model_id(run.policy, bound)
-    train, coverage = inputs.config.train, prepared.coverage
-    return Evaluation(run, pairs, reference, train, coverage, policy_id, bound.reference_id, split)
-
-
-def _apply_verdict(inputs: Inputs, run: RunFolder, report: JobReport, results: dict[str, Any]) -> None:
-    if results["verdict"] == "passed":
-        inputs.workspace.link(inputs.workspace.passed, run)
-        return
-    failed = [gate for gate in results["gates"] if not gate["passed"]]
-    sentences = "; ".join(
-        f"{gate['measured_on']} is {gate['value']:.4f}, {gate['kind']} {gate['limit']:g} is wanted" for gate in failed
-    )
-    report.status, report.exit_code = "failed", GateError.exit_code
-    report.message = (
-        f"The policy of run {run.path.name} does not pass: {sentences}. It was not made `passed`; the figures are in "
-        f"{report.outputs['metrics']}. Train differently, or change the gates under eval.min and eval.max."
-    )
-
-
-def _check_trained(inputs: Inputs, run: RunFolder, document: dict[str, Any]) -> None:
-    """The run must be there, be the one that the configuration stands for, and be finished."""
-    held = run.document()
-    if held is not None and not run.holds(document):
-        raise ConfigError(
-            f"The run folder {run.path} holds another run, which differs from the configuration in: "
-            f"{'; '.join(field_diff(held, document))}. Evaluate it with its own, {run.path / 'config.yaml'}."
-        )
-    if run.is_trained:
-        return
-    if held is not None and (step := run.checkpointed_step):
-        raise StoreError(
-            f"The training of run {run.path.name} is not finished: its newest checkpoint is that of step {step}. Let "
-            f"it finish, or run: {_command('train')}."
-        )
-    other = inputs.workspace.latest.document()
-    hint = f" The latest run differs in: {'; '.join(field_diff(other, document))}." if other not in (None, held) else ""
-    raise StoreError(
-        f"There is no trained policy in {run.path}, where this configuration's belongs.{hint} Run: {_command('train')}."
-    )
-
-
-def _command(job: str) -> str:
+def command(job: str) -> str:
+    """How a job of the same configuration is called in messages."""
     return f"pipeline {job} (with the same --config and --set)"

@@ -1,0 +1,111 @@
+"""Job three: the policy of a run is evaluated on held-out pairs, and passes or does not."""
+
+import logging
+from typing import Any, Literal
+
+from data.errors import ConfigError, GateError, StoreError
+from data.field_diff import field_diff
+from data.pairs.preparation import PreparedPairs
+from pipeline.baselines import keep_baseline, other_evaluations
+from pipeline.evaluation_summary import gate_sentence
+from pipeline.inputs import Inputs
+from pipeline.start import keep_start, start_policy
+from pipeline.train_job import command, stored_logps
+from stages.costs import seconds_spared
+from stages.evaluate import evaluate, plan_evaluate
+from stages.evaluation.evaluation import Evaluation
+from stages.job import JobReport
+from stages.reference import BoundReference
+from stages.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+def run_eval(inputs: Inputs) -> JobReport:
+    """Job three."""
+    bound = inputs.bind(hold_to_lock=True)
+    prepared = inputs.pairs(bound.folder)
+    pairs = prepared.splits["eval"]
+    if not pairs:
+        raise ConfigError(
+            "No pairs are held out, so there is nothing to evaluate on. Set data.eval_fraction above 0, or name a "
+            "source under data.eval, and run the three jobs again."
+        )
+    start = start_policy(inputs, bound, prepared.splits, download=False)
+    run, document = inputs.run(bound, prepared.splits, start.policy_id)
+    _check_trained(inputs, run, document)
+    if not inputs.dry_run:
+        keep_start(inputs, run, start)
+    evaluation = evaluation_of(inputs, bound, run, prepared)
+    others = other_evaluations(inputs.config.eval, inputs.workspace, evaluation.folder)
+    if inputs.dry_run:
+        return plan_evaluate(evaluation)
+    keep_baseline(inputs.config.eval, others, evaluation.folder)
+    report, results = evaluate(evaluation, inputs.config.eval, inputs.numerics(bound), inputs.control, others)
+    report.details = {
+        key: results[key] for key in ("metrics", "n_pairs", "coverage", "comparisons", "gates", "verdict")
+    }
+    if evaluation.reference is not None:
+        report.details |= seconds_spared(inputs.store(bound), len(pairs))
+    _apply_verdict(inputs, run, report, results)
+    return report
+
+
+def evaluation_of(
+    inputs: Inputs,
+    bound: BoundReference,
+    run: RunFolder,
+    prepared: PreparedPairs,
+    split: Literal["eval", "dev"] = "eval",
+    *,
+    read_store: bool = True,
+) -> Evaluation:
+    """What is to be evaluated of a trained run; without `read_store` it can only be looked up."""
+    pairs, train = prepared.splits[split], inputs.config.train
+    return Evaluation(
+        name=run.path.name,
+        policy=run.policy,
+        folder=run.path / split,
+        pairs=pairs,
+        reference=stored_logps(inputs, bound, pairs) if read_store else None,
+        train=train,
+        coverage=prepared.coverage,
+        policy_id=inputs.model_id(run.policy, bound),
+        reference_id=bound.reference_id if train.reads_reference else None,
+        reference_name=bound.name,
+    )
+
+
+def _apply_verdict(inputs: Inputs, run: RunFolder, report: JobReport, results: dict[str, Any]) -> None:
+    if results["verdict"] != "failed":
+        inputs.workspace.link(inputs.workspace.passed, run)
+        return
+    failed = [gate for gate in results["gates"] if not gate["passed"]]
+    sentences = "; ".join(map(gate_sentence, failed))
+    report.status, report.exit_code = "failed", GateError.exit_code
+    report.message = (
+        f"The policy of run {run.path.name} does not pass: {sentences}. It was not made `passed`; the figures are in "
+        f"{report.outputs['metrics']}. Train differently, or change the gates under eval.min and eval.max."
+    )
+
+
+def _check_trained(inputs: Inputs, run: RunFolder, document: dict[str, Any]) -> None:
+    """The run must be there, be the one that the configuration stands for, and be finished."""
+    held = run.document()
+    if held is not None and not run.holds(document):
+        raise ConfigError(
+            f"The run folder {run.path} holds another run, which differs from the configuration in: "
+            f"{'; '.join(field_diff(held, document))}. Evaluate it with its own, {run.path / 'config.yaml'}."
+        )
+    if run.is_trained:
+        return
+    if held is not None and (step := run.checkpointed_step):
+        raise StoreError(
+            f"The training of run {run.path.name} is not finished: its newest checkpoint is that of step {step}. Let "
+            f"it finish, or run: {command('train')}."
+        )
+    other = inputs.workspace.latest.document()
+    hint = f" The latest run differs in: {'; '.join(field_diff(other, document))}." if other not in (None, held) else ""
+    raise StoreError(
+        f"There is no trained policy in {run.path}, where this configuration's belongs.{hint} Run: {command('train')}."
+    )

@@ -1,0 +1,120 @@
+"""metrics.json: every number of an evaluation and the verdict, from its pairs; no time, no order, nothing of the
+machine.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from data.errors import ConfigError
+from data.identity import document_key
+from stages.evaluation.comparison import Comparison, Other, ReadEvaluation, compare, compare_with_reference
+from stages.evaluation.config import EvalConfig
+from stages.evaluation.evaluation import SCHEMA_VERSION, Evaluation, Findings
+from stages.metrics.calibration import reliability
+from stages.metrics.gates import Change, Gate, judge_bounds, judge_change, overall
+from stages.metrics.intervals import gate_interval
+from stages.metrics.lengths import length_strata
+from stages.metrics.preference import preference_metrics
+from stages.metrics.slices import slices
+from stages.metrics.values import PAIR_VALUES, has_reference, pair_values
+
+
+def judged_by(evaluation: Evaluation, config: EvalConfig, others: Sequence[Other]) -> str:
+    """sha256 over all that a document depends on: an evaluation with the same need not be looked at again."""
+    compared = [[other.against, other.name, *(_identity(folder) for folder in other.folders)] for other in others]
+    settings = config.model_dump(mode="json", exclude={"model", "show_pairs"})
+    return document_key(
+        {
+            "identity": evaluation.identity,
+            "settings": settings,
+            "compared": compared,
+            "coverage": evaluation.coverage.document(),
+        }
+    )
+
+
+def evaluation_document(
+    evaluation: Evaluation,
+    pairs: pl.DataFrame,
+    findings: Findings,
+    config: EvalConfig | None,
+    others: Sequence[Other],
+) -> dict[str, Any]:
+    """The document; without `config` there is no verdict."""
+    settings = EvalConfig() if config is None else config
+    metrics = preference_metrics(pairs) | findings.metrics
+    compared = {other: compare(pairs, evaluation.measure, other, settings) for other in others if other.folders}
+    gates = [] if config is None else _gates(metrics, pairs, settings, compared, others)
+    comparisons = [*compare_with_reference(pairs), *(each for found in compared.values() for each in found.values())]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "identity": evaluation.identity,
+        "judged_by": None if config is None else judged_by(evaluation, config, others),
+        "policy": {"name": evaluation.name, "id": evaluation.policy_id},
+        "reference": _reference(evaluation),
+        "measure": evaluation.measure,
+        "objective": evaluation.train.objective_name(),
+        "beta": evaluation.train.beta,
+        "metrics": metrics,
+        "n_pairs": pairs.height,
+        "n_prompts": pairs["prompt_key"].n_unique(),
+        "coverage": evaluation.coverage.document(),
+        "leakage": evaluation.leakage(),
+        "slices": slices(pairs),
+        "reliability": reliability(pairs["margin"].to_numpy()) if has_reference(pairs) else [],
+        "length_strata": length_strata(pairs),
+        "reference_report": findings.reference_report,
+        "external": findings.external,
+        "compared_with": {other.against: other.name if other.folders else None for other in others},
+        "comparisons": [each.document(settings.seed_sd.get(each.metric, 0.0)) for each in comparisons],
+        "seed_sd": settings.seed_sd,
+        "looks": settings.looks,
+        "gates": [gate.document() for gate in gates],
+        "verdict": None if config is None else overall(gates),
+    }
+
+
+def _reference(evaluation: Evaluation) -> dict[str, Any] | None:
+    if evaluation.reference is None:
+        return None
+    return {"name": evaluation.reference_name, "id": evaluation.reference_id}
+
+
+def _identity(folder: Any) -> str:
+    return str(ReadEvaluation.of(folder).document["identity"])
+
+
+def _gates(
+    metrics: dict[str, float],
+    pairs: pl.DataFrame,
+    config: EvalConfig,
+    compared: dict[Other, dict[str, Comparison]],
+    others: Sequence[Other],
+) -> list[Gate]:
+    bounded = {*config.min, *config.max}
+    if missing := sorted(bounded - metrics.keys()):
+        raise ConfigError(
+            f"eval.min and eval.max: the data give no value of {', '.join(missing)} here, and a limit is never passed "
+            "for lack of a number. Take the limit out, or evaluate on pairs that have one (docs/metrics.md says what "
+            f"each needs). There are: {', '.join(sorted(metrics))}."
+        )
+    prompts = pairs["prompt_key"].to_list()
+    intervals = {
+        name: gate_interval(pair_values(pairs, name), prompts, share=PAIR_VALUES[name].share)
+        for name in bounded
+        if name in PAIR_VALUES
+    }
+    gates = judge_bounds(metrics, config.min, config.max, intervals, point=config.point)
+    for other in others:
+        found = compared.get(other, {})
+        for metric in sorted({*config.max_drop, *config.max_rise}):
+            difference = found[metric].found if other.folders else None
+            seed_sd, n_before = config.seed_sd.get(metric, 0.0), max(1, len(other.folders))
+            change = Change(other.against, other.name, difference, config.level, seed_sd, n_before)
+            if metric in config.max_drop:
+                gates.append(judge_change(metric, "max_drop", config.max_drop[metric], change))
+            if metric in config.max_rise:
+                gates.append(judge_change(metric, "max_rise", config.max_rise[metric], change))
+    return gates

@@ -1,0 +1,86 @@
+"""What is evaluated, and what identifies an evaluation."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from data.identity import document_key
+from data.pairs.coverage import Coverage
+from data.tokens.token_pairs import TokenPairs
+from stages.metrics.preference import METRICS_VERSION
+from stages.reference_rows import ReferenceLogps
+from stages.run_folder import visits_key
+from stages.training.config import TrainConfig
+
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an evaluation finds beside the scores of its pairs."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Of generations and of commands, by the names that gates take."""
+    external: dict[str, Any] = field(default_factory=dict)
+    """What metrics.json keeps of each command."""
+    reference_report: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated: a policy on held-out pairs, under an objective."""
+
+    name: str
+    """Of the run or model."""
+    policy: Path
+    """Folder of the model."""
+    folder: Path
+    """Where the results go."""
+    pairs: TokenPairs
+    reference: dict[str, ReferenceLogps] | None
+    """By pair key; None where none is read."""
+    train: TrainConfig
+    coverage: Coverage
+    policy_id: str
+    reference_id: str | None
+    """None where none is read."""
+    reference_name: str | None = None
+    facts: Callable[[], pl.DataFrame] = field(default=lambda: pl.DataFrame({"pair_key": []}))
+    """What is known of the pairs beside their scores: pair_key, row, n_prompt, turns, source, slices; a row for
+    each."""
+    leakage: Callable[[], dict[str, int]] = field(default=dict)
+    """Held-out pairs that training has seen, too."""
+    look_further: Callable[[dict[str, Any] | None], Findings] = field(default=lambda _: Findings())
+    """Looks at what the pairs' scores do not show, given the earlier document."""
+
+    @property
+    def measure(self) -> dict[str, Any]:
+        """What the values of single pairs are relative to."""
+        reference = None if self.reference is None else self.reference_id
+        return {"reference": reference, "beta": self.train.beta, "objective": self.train.objective_identity()}
+
+    @property
+    def identity(self) -> str:
+        """sha256 over what the scores depend on; dtypes are in the ids of policy and reference."""
+        return document_key(
+            {
+                "metrics_version": METRICS_VERSION,
+                "policy_id": self.policy_id,
+                "reference_id": self.reference_id,
+                "pairs": visits_key(self.pairs),
+                "objective": self.train.objective_identity(),
+            }
+        )
+
+    def earlier(self) -> dict[str, Any] | None:
+        """The metrics document of this policy and these pairs, if it was made before."""
+        try:
+            document = dict(json.loads((self.folder / "metrics.json").read_bytes()))
+        except (FileNotFoundError, ValueError):
+            return None
+        versions = document.get("schema_version") == SCHEMA_VERSION and document.get("identity") == self.identity
+        return document if versions and (self.folder / "pairs.parquet").is_file() else None

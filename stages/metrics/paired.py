@@ -1,0 +1,99 @@
+"""Two evaluations of the same pairs: how far apart they are, how sure that is, and how small a difference would show.
+
+Pairs of one prompt move together, so every error is clustered by prompt. A second source of noise is invisible to any
+test on one pair of runs: another training seed gives another policy. Its standard deviation is an argument.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.metrics.intervals import by_cluster, clustered_bootstrap, mean
+
+LEVEL = 0.95
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """The mean of a metric after, less that before, over the same pairs."""
+
+    n: int
+    n_prompts: int
+    before: float
+    after: float
+    standard_error: float
+    """Of the difference, clustered by prompt, in the metric's unit; infinite where there is one prompt only."""
+    gained: int
+    """Pairs with a larger value after."""
+    lost: int
+    """Pairs with a smaller one."""
+
+    @property
+    def difference(self) -> float:
+        """After less before."""
+        return self.after - self.before
+
+    def interval(self, level: float = LEVEL, seed_sd: float = 0.0, n_before: int = 1) -> tuple[float, float]:
+        """Student's interval of the difference, two-sided; `seed_sd`: noise of a single run; before: `n_before` runs."""
+        half = self._quantile((1 + level) / 2) * self._error(seed_sd, n_before)
+        return self.difference - half, self.difference + half
+
+    def detectable(self, level: float = LEVEL, seed_sd: float = 0.0, n_before: int = 1) -> float:
+        """The smallest true difference that an interval of this level tells from 0 in 80 % of all cases."""
+        return (self._quantile((1 + level) / 2) + self._quantile(POWER)) * self._error(seed_sd, n_before)
+
+    def mcnemar_p(self) -> float:
+        """Exact, two-sided: pairs that changed sides are as likely to go either way (McNemar 1947; a sign test)."""
+        from scipy.stats import binomtest
+
+        changed = self.gained + self.lost
+        return float(binomtest(self.gained, changed).pvalue) if changed else 1.0
+
+    def _error(self, seed_sd: float, n_before: int) -> float:
+        return math.sqrt(self.standard_error**2 + seed_sd**2 * (1 + 1 / n_before))
+
+    def _quantile(self, p: float) -> float:
+        from scipy.special import stdtrit
+
+        return float(stdtrit(max(1, self.n_prompts - 1), p))
+
+
+def paired_difference(
+    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], prompts: Sequence[str], *, share: bool
+) -> PairedDifference:
+    """The difference of two evaluations, value by value of the same pairs, (N,) each.
+
+    The standard error is that of a mean of clusters (Liang and Zeger 1986, with G / (G - 1)). That of a share counts
+    two pairs more than there are, one of them gained, one lost, each half (Agresti and Min 2005): where no pair has
+    changed sides, not even a small number of pairs is proof that none would.
+    """
+    differences = after - before
+    n, centre = len(differences), mean(differences)
+    sums, counts = by_cluster(differences, prompts)
+    groups = len(sums)
+    spread = float(np.square(sums - counts * centre).sum()) / n**2
+    variance = spread * groups / (groups - 1) if groups > 1 else math.inf
+    if share:
+        variance = (variance * n**2 + 1) / (n + 2) ** 2
+    return PairedDifference(
+        n=n,
+        n_prompts=groups,
+        before=mean(before),
+        after=mean(after),
+        standard_error=math.sqrt(variance),
+        gained=int(np.count_nonzero(differences > 0)),
+        lost=int(np.count_nonzero(differences < 0)),
+    )
+
+
+def paired_bootstrap(
+    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], prompts: Sequence[str]
+) -> tuple[float, float]:
+    """95 % percentile interval of the difference, resampling prompts with all their pairs, each with both its
+    values.
+    """
+    return clustered_bootstrap(after - before, prompts)
