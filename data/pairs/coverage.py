@@ -56,7 +56,7 @@ def account(coverage: Coverage, cut: Cut, rejections: Sequence[Rejection]) -> No
     """Fill in what can be counted once every pair is there; a pair of several visits counts once."""
     tokens = [pl.col(name) for name in ("n_prompt", "chosen_tokens", "rejected_tokens")]
     every = cut.every.select(
-        *(_number(name) for name in ("pair_key", "chosen_key", "rejected_key")),
+        *(key_number(name) for name in ("pair_key", "chosen_key", "rejected_key")),
         "group",
         "truncated",
         pl.sum_horizontal(tokens).cast(pl.Int64).alias("tokens"),
@@ -79,6 +79,6 @@ def account(coverage: Coverage, cut: Cut, rejections: Sequence[Rejection]) -> No
     coverage.overlap = held_out.join(trained.unique(), on="group", how="semi").height
 
 
-def _number(name: str) -> pl.Expr:
+def key_number(name: str) -> pl.Expr:
     """A column of hexadecimal keys as 60 bits of each: of a million, two agree with a chance of 1 in 2 million."""
     return pl.col(name).str.slice(0, 15).str.to_integer(base=16)

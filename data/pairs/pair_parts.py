@@ -172,6 +172,7 @@ def _batch(raw: RawPart, reading: Reading, tokenizer: PairTokenizer) -> pa.Recor
         "candidate": [places[ordinal][1] for ordinal in used],
         "ordinal": used,
         **token_columns(pairs),
+        "turns": [sum(message.role == "user" for message in pair.prompt) for pair in texts],
         "group": [group_number(pair.group) for pair in texts],
         **{name: [_digest(side[i]) for side in said] for i, name in enumerate(TEXTS)},
         "chosen_sketch": sketches([pair.chosen.ids for pair in pairs]),

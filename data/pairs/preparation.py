@@ -22,7 +22,7 @@ from data.tokens.token_pairs import PairPart, Place, TokenPairs
 
 logger = logging.getLogger(__name__)
 
-PREPARATION_VERSION = 6  # raised by hand when the same sources would give other pairs
+PREPARATION_VERSION = 7  # raised by hand when the same sources would give other pairs
 
 
 class PartInUse(NamedTuple):

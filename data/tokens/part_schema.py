@@ -35,6 +35,7 @@ PART_SCHEMA = pa.schema(
         ("truncated", pa.int32()),
         ("margin", pa.float64()),
         ("pair_weight", pa.float64()),
+        ("turns", pa.int32()),
         ("group", pa.uint64()),
         *((name, DIGEST) for name in TEXTS),
         *((name, pa.binary(SKETCH_BYTES)) for name in SKETCHES),
@@ -42,7 +43,8 @@ PART_SCHEMA = pa.schema(
 )
 """A pair of a part. `line` and `ordinal` count from the part's first line and first pair; of several pairs of a row
 `candidate` says which it is (from 1, else 0). A mask is empty where every token is scored; n_chosen and n_rejected are
-the numbers of scored tokens. The split is cut by `group`; texts and sketches are for comparing days (changes.py)."""
+the numbers of scored tokens, `turns` is that of the user's turns in the prompt. The split is cut by `group`; texts and
+sketches are for comparing days (changes.py)."""
 
 
 def token_columns(pairs: Sequence[TokenPair]) -> dict[str, list[Any]]:

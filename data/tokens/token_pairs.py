@@ -138,6 +138,14 @@ class TokenPairs(Sequence[TokenPair]):
         """A column of PART_SCHEMA, a value for each pair."""
         return self.select(name)[name]
 
+    def places(self) -> pl.DataFrame:
+        """Where each pair stands: its part, by the place in `parts`; its row; and its line's number in the file."""
+        part = np.searchsorted(self._starts, self.positions, side="right") - 1
+        first = [(part.place.first_row, part.place.first_number) for part in self.parts]
+        row, number = np.array(first, np.int64).reshape(-1, 2)[part].T
+        within = self.select("ordinal", "line")
+        return pl.DataFrame({"part": part, "row": row + within["ordinal"], "number": number + within["line"]})
+
     @property
     def keys(self) -> pl.Series:
         """The identity of each pair."""
