@@ -12,9 +12,6 @@ from data.pairs.row_columns import row_columns
 from data.tokens.token_pairs import TokenPairs
 from stages.metrics.slices import PREFIX
 
-_PAIR = ["pair_key", "row"]
-_FACTS = ("n_prompt", "turns", "source", "score_gap")
-
 
 def pair_facts(pairs: TokenPairs, prepared: PreparedPairs, data: DataConfig, columns: Sequence[str]) -> pl.DataFrame:
     """pair_key, row, n_prompt, turns, source, score_gap and a `slice:NAME` for each of `columns`: a row for each pair.
@@ -41,16 +38,6 @@ def pair_facts(pairs: TokenPairs, prepared: PreparedPairs, data: DataConfig, col
     )
     own = row_columns(pairs, prepared, sources, columns)
     return facts.with_columns(column.alias(f"{PREFIX}{column.name}") for column in own)
-
-
-def with_facts(scores: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    """The scores of pairs with these facts, and no others that they may have had; no facts leave them as they are."""
-    if facts.is_empty():
-        return scores
-    earlier = [name for name in scores.columns if name in _FACTS or name.startswith(PREFIX)]
-    found = scores.drop(earlier).join(facts, on=_PAIR, how="left", maintain_order="left")
-    assert found.height == scores.height
-    return found
 
 
 def leakage(train: TokenPairs, held_out: TokenPairs, coverage: Coverage) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 import random
 
-import polars as pl
 import pytest
 
 from data.config import DataConfig
@@ -13,7 +12,7 @@ from data.pairs.part_maker import PartMaker
 from data.pairs.preparation import prepare
 from data.tokens.token_pairs import TokenPairs
 from data.tokens.tokenization import PairTokenizer
-from stages.evaluation.pair_facts import leakage, pair_facts, with_facts
+from stages.evaluation.pair_facts import leakage, pair_facts
 from tests.tiny import write_jsonl
 
 
@@ -72,20 +71,6 @@ def test_facts_are_those_of_pairs_that_were_loaded(prepared_of, tmp_path, tokeni
     made = prepare(config, maker, {}, lambda _: None)
     folder.write(made, {}, tokenizer)
     assert facts_of(config, folder.load({}, config), "topic").equals(facts_of(config, made, "topic"))
-
-
-def test_scores_get_their_facts_in_their_own_order_and_lose_those_of_before():
-    scores = pl.DataFrame({"pair_key": ["a", "a", "b"], "row": [5, 1, 3], "margin": [0.1, 0.2, 0.3]})
-    facts = pl.DataFrame(
-        {"pair_key": ["b", "a", "a"], "row": [3, 1, 5], "turns": [3, 1, 5], "slice:x": ["3", "1", "5"]}
-    )
-    found = with_facts(scores, facts)
-    assert found.to_dict(as_series=False) == scores.to_dict(as_series=False) | {
-        "turns": [5, 1, 3], "slice:x": ["5", "1", "3"],
-    }  # fmt: skip
-    assert with_facts(found, facts.drop("slice:x")).columns == ["pair_key", "row", "margin", "turns"]
-    assert with_facts(found, facts).equals(found)
-    assert with_facts(scores, pl.DataFrame({"pair_key": []})).equals(scores)
 
 
 def test_leakage_against_every_pair_of_pairs(prepared_of, tmp_path):
