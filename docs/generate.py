@@ -55,6 +55,10 @@ column that is named here is read, also where it is called so already (`{{margin
 finite number in it, which may be written as a text; of several pairs of a row, each gets the row's. (`weight` of a
 source is another matter: how often an epoch visits its pairs.)
 
+Any other column says nothing to training. `pipeline eval` can report its metrics by the values of one,
+`eval.slices: [topic]` ([metrics.md](metrics.md)); it is read again from the held-out rows, so that to name one more
+tokenises nothing.
+
 ## Why a pair is rejected
 
 Each is counted, shown with its line, and kept in `pairs/rejects.parquet`.
