@@ -1,6 +1,7 @@
 """Job three: the policy of a run is evaluated on held-out pairs, and passes or does not."""
 
 import logging
+from functools import partial
 from typing import Any, Literal
 
 from data.errors import ConfigError, GateError, StoreError
@@ -8,12 +9,14 @@ from data.field_diff import field_diff
 from data.pairs.preparation import PreparedPairs
 from pipeline.baselines import keep_baseline, other_evaluations
 from pipeline.evaluation_summary import gate_sentence
+from pipeline.findings import look_further
 from pipeline.inputs import Inputs
 from pipeline.start import keep_start, start_policy
 from pipeline.train_job import command, stored_logps
 from stages.costs import seconds_spared
 from stages.evaluate import evaluate, plan_evaluate
 from stages.evaluation.evaluation import Evaluation
+from stages.evaluation.pair_facts import leakage, pair_facts
 from stages.job import JobReport
 from stages.reference import BoundReference
 from stages.run_folder import RunFolder
@@ -73,6 +76,9 @@ def evaluation_of(
         policy_id=inputs.model_id(run.policy, bound),
         reference_id=bound.reference_id if train.reads_reference else None,
         reference_name=bound.name,
+        facts=partial(pair_facts, pairs, prepared, inputs.config.data, inputs.config.eval.slices),
+        leakage=partial(leakage, prepared.splits["train"], pairs, prepared.coverage),
+        look_further=partial(look_further, inputs, bound),
     )
 
 

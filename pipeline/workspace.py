@@ -45,6 +45,11 @@ class Workspace:
         return self.root / "sweep"
 
     @property
+    def generations(self) -> Path:
+        """What models have answered to held-out prompts."""
+        return self.root / "generations"
+
+    @property
     def digests(self) -> DigestMemo:
         """Remembered digests of files."""
         return DigestMemo(self.root / "digests.json")

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from data.durable import write_bytes, write_json
+from data.durable import write_json
 from data.errors import Interrupted, PipelineError
-from data.parquet import parquet_bytes
 from data.schema import unique_responses
 from stages.evaluation.comparison import Other
 from stages.evaluation.config import EvalConfig
 from stages.evaluation.document import evaluation_document, judged_by
-from stages.evaluation.evaluation import Evaluation
+from stages.evaluation.evaluation import Evaluation, Findings
 from stages.job import Control, JobReport
 from stages.metrics.records import records_frame, with_facts
 from stages.promotion import keep_scores
@@ -61,12 +60,15 @@ def evaluate(
         logger.info("%s is evaluated already; no model was loaded", evaluation.name)
         report.status = "nothing_to_do"
         return report, earlier
-    path = evaluation.folder / "pairs.parquet"
-    scores = pl.read_parquet(path) if earlier is not None else _score(evaluation, numerics, control, report)
-    pairs = with_facts(scores, evaluation.facts())
-    if earlier is None or not pairs.equals(scores):
-        write_bytes(path, parquet_bytes(pairs.to_arrow()))
-    document = evaluation_document(evaluation, pairs, evaluation.look_further(earlier), config, others)
+    kept, facts = evaluation.scored(), evaluation.facts()  # a column that is not there is told before a model is loaded
+    scores = _score(evaluation, numerics, control, report) if kept is None else kept
+    pairs = with_facts(scores, facts)
+    if kept is not None and (config is None or not (config.generate or config.external)):
+        report.status = "nothing_to_do"  # but to judge
+    if kept is None or not pairs.equals(kept):
+        evaluation.keep(pairs)
+    findings = Findings() if config is None else evaluation.look_further(evaluation, earlier)
+    document = evaluation_document(evaluation, pairs, findings, config, others)
     write_json(evaluation.folder / "metrics.json", document)
     if document["metrics"].get("ties") == len(evaluation.pairs):
         logger.warning("every margin is 0: the policy scores exactly as the reference does (was it trained?)")

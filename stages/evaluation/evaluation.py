@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from data.durable import write_bytes
 from data.identity import document_key
 from data.pairs.coverage import Coverage
+from data.parquet import parquet_bytes
 from data.tokens.token_pairs import TokenPairs
 from stages.metrics.preference import METRICS_VERSION
 from stages.reference_rows import ReferenceLogps
@@ -17,6 +21,7 @@ from stages.run_folder import visits_key
 from stages.training.config import TrainConfig
 
 SCHEMA_VERSION = 2
+_IDENTITY = b"evaluation"
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,13 @@ class Evaluation:
     reference_id: str | None
     """None where none is read."""
     reference_name: str | None = None
-    facts: Callable[[], pl.DataFrame] = field(default=lambda: pl.DataFrame({"pair_key": []}))
+    facts: Callable[[], pl.DataFrame] = pl.DataFrame
     """What is known of the pairs beside their scores: pair_key, row, n_prompt, turns, source, slices; a row for
     each."""
     leakage: Callable[[], dict[str, int]] = field(default=dict)
     """Held-out pairs that training has seen, too."""
-    look_further: Callable[[dict[str, Any] | None], Findings] = field(default=lambda _: Findings())
-    """Looks at what the pairs' scores do not show, given the earlier document."""
+    look_further: Callable[["Evaluation", dict[str, Any] | None], Findings] = field(default=lambda *_: Findings())
+    """Looks at what the pairs' scores do not show, given this and the earlier document."""
 
     @property
     def measure(self) -> dict[str, Any]:
@@ -82,5 +87,19 @@ class Evaluation:
             document = dict(json.loads((self.folder / "metrics.json").read_bytes()))
         except (FileNotFoundError, ValueError):
             return None
-        versions = document.get("schema_version") == SCHEMA_VERSION and document.get("identity") == self.identity
-        return document if versions and (self.folder / "pairs.parquet").is_file() else None
+        same = document.get("schema_version") == SCHEMA_VERSION and document.get("identity") == self.identity
+        return document if same and self.scored() is not None else None
+
+    def scored(self) -> pl.DataFrame | None:
+        """The scores of this policy and these pairs, if they are there; pairs.parquet says whose they are."""
+        path = self.folder / "pairs.parquet"
+        try:
+            identity = (pq.read_schema(path).metadata or {}).get(_IDENTITY, b"")
+            return pl.read_parquet(path) if identity.decode() == self.identity else None
+        except (FileNotFoundError, pa.ArrowInvalid, pl.exceptions.PolarsError):
+            return None
+
+    def keep(self, pairs: pl.DataFrame) -> None:
+        """Write pairs.parquet."""
+        table = pairs.to_arrow().replace_schema_metadata({_IDENTITY: self.identity})
+        write_bytes(self.folder / "pairs.parquet", parquet_bytes(table))
