@@ -1,0 +1,133 @@
+"""What a report is made of, read from where the jobs left it; all but metrics and pairs may be missing.
+
+metrics.json pairs.parquet     of the evaluation's folder, always
+generations.parquet            beside them, with eval.generate
+metrics.jsonl config.yaml      of the run, where the policy is a run's
+jobs/*.json                    of the work folder: what the last job of each kind took
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from data.errors import StoreError
+from stages.run_folder import RunFolder
+
+SCHEMA_VERSION = 2
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WrongPair:
+    """A pair that the policy has the wrong way round, with its texts."""
+
+    location: str
+    key: str
+    margin: float
+    """Of rewards, or of log-probs where there is no reference."""
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class Material:
+    """All of it."""
+
+    document: dict[str, Any]
+    """metrics.json."""
+    pairs: pl.DataFrame
+    generations: pl.DataFrame | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    """metrics.jsonl, an entry for each optimiser step."""
+    configuration: str | None = None
+    """The run's config.yaml."""
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By the job's name, the document of its last run that did something, if it was about this run or reference."""
+    costs: dict[str, Any] = field(default_factory=dict)
+    """What scoring the reference took, as stages.costs.ledger has it."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Section `eval` of the configuration."""
+    stack: dict[str, str] = field(default_factory=dict)
+    """Versions and device that scored the pairs."""
+    wrong: list[WrongPair] = field(default_factory=list)
+    """The most wrong pairs, if their texts are to be shown."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The flat metrics."""
+        found: dict[str, float] = self.document["metrics"]
+        return found
+
+
+def read_evaluation(folder: Path) -> tuple[dict[str, Any], pl.DataFrame]:
+    """The metrics document of an evaluation and its pairs.
+
+    Raises:
+        StoreError: they are missing, cannot be read, or another version wrote them.
+    """
+    try:
+        document = dict(json.loads((folder / "metrics.json").read_bytes()))
+        pairs = pl.read_parquet(folder / "pairs.parquet")
+    except (OSError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
+        raise StoreError(
+            f"There is no whole evaluation in {folder} ({type(error).__name__}: {error}), so there is nothing to "
+            "report on. Run: pipeline eval (with the same --config and --set)."
+        ) from error
+    if document.get("schema_version") != SCHEMA_VERSION:
+        raise StoreError(
+            f"{folder / 'metrics.json'} has schema_version {document.get('schema_version')}, and reports are made of "
+            f"{SCHEMA_VERSION}: another version of this program wrote it. Run `pipeline eval` again, which brings it "
+            "up to date."
+        )
+    return document, pairs
+
+
+def read_generations(folder: Path) -> pl.DataFrame | None:
+    """What policy and reference wrote, if anything is to be had."""
+    try:
+        return pl.read_parquet(folder / "generations.parquet")
+    except FileNotFoundError:
+        return None
+
+
+def read_steps(run: RunFolder) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; one that is torn ends them."""
+    steps = []
+    try:
+        lines = (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, ValueError):
+        return []
+    for line in lines:
+        try:
+            steps.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            logger.warning("a line of %s is not JSON; the curves end before it", run.path / "metrics.jsonl")
+            break
+    return steps
+
+
+def read_configuration(run: RunFolder) -> str | None:
+    """The run's config.yaml."""
+    try:
+        return (run.path / "config.yaml").read_text(encoding="utf-8")
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def jobs_about(jobs: Mapping[str, dict[str, Any] | None], run: str | None, reference: str | None) -> dict[str, Any]:
+    """Those of the jobs' documents that are about this run, or score this reference."""
+    found = {}
+    for name, job in jobs.items():
+        if job is None:
+            continue
+        about = job.get("reference_id") == reference if name == "precompute-ref" else job.get("run") == run
+        if about:
+            found[name] = job
+    return found

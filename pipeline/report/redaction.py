@@ -1,0 +1,34 @@
+r"""Secrets taken out of a configuration before it is shown.
+
+None belongs there; but addresses have passwords in them, and commands have keys.
+"""
+
+import re
+from typing import Any
+
+REDACTED = "[redacted]"
+
+_SECRET_NAME = r"(?:[\w-]*(?:token|secret|password|passwd|credential|api[_-]?key|access[_-]?key|auth)[\w-]*)"
+_PATTERNS = (
+    (re.compile(r"(?<=://)[^/\s@]+@"), f"{REDACTED}@"),
+    (re.compile(rf"(?i)(\b{_SECRET_NAME}\b[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s&;,\"']+)"), rf"\1{REDACTED}"),
+    (re.compile(rf"(?i)(--{_SECRET_NAME}[ =])(\"[^\"]*\"|'[^']*'|\S+)"), rf"\1{REDACTED}"),
+    (re.compile(r"(?i)\b(bearer|basic) [\w.~+/=-]{8,}"), rf"\1 {REDACTED}"),
+    (re.compile(r"\b(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[abp]-|AKIA|ASIA|AIza)[\w-]{8,}"), REDACTED),
+)
+
+
+def redacted(value: Any) -> Any:
+    """A document or a text without what looks like a secret."""
+    if isinstance(value, dict):
+        return {key: REDACTED if _hides(str(key), inner) else redacted(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(item) for item in value]
+    if isinstance(value, str):
+        for pattern, replacement in _PATTERNS:
+            value = pattern.sub(replacement, value)
+    return value
+
+
+def _hides(key: str, value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and re.fullmatch(rf"(?i){_SECRET_NAME}", key) is not None
