@@ -53,6 +53,16 @@ class PairedDifference:
         changed = self.gained + self.lost
         return float(binomtest(self.gained, changed).pvalue) if changed else 1.0
 
+    def clustered_p(self) -> float:
+        """Two-sided, of Student's test that the difference is 0; 1 where there is one prompt only."""
+        from scipy.special import stdtr
+
+        if not math.isfinite(self.standard_error):
+            return 1.0
+        if self.standard_error == 0:
+            return float(self.difference == 0)
+        return 2 * float(stdtr(max(1, self.n_prompts - 1), -abs(self.difference) / self.standard_error))
+
     def _error(self, seed_sd: float, n_before: int) -> float:
         return math.sqrt(self.standard_error**2 + seed_sd**2 * (1 + 1 / n_before))
 
