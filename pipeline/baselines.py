@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.durable import write_json
-from data.errors import StoreError
+from data.errors import StoreError, one_line
 from pipeline.workspace import Workspace
-from stages.evaluation.comparison import Other
 from stages.evaluation.config import PASSED, EvalConfig
+from stages.evaluation.others import Other
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def other_evaluations(config: EvalConfig, workspace: Workspace, folder: Path) ->
     """What the evaluation in this folder is compared with."""
     others = []
     if config.baseline == PASSED:
-        others.append(_passed(workspace, folder))
+        others.append(_passed(workspace, folder, config.baseline_runs))
     elif config.baseline is not None:
         others.append(Other("baseline", config.baseline, (_evaluated(workspace, config.baseline),)))
     if config.anchor:
@@ -33,34 +33,37 @@ def other_evaluations(config: EvalConfig, workspace: Workspace, folder: Path) ->
 
 
 def keep_baseline(config: EvalConfig, others: Sequence[Other], folder: Path) -> None:
-    """Write down what `passed` stood for, once."""
+    """Write down which runs `passed` stood for, once."""
     if config.baseline == PASSED and not (folder / "baseline.json").exists():
         passed = next(other for other in others if other.against == "baseline")
-        write_json(folder / "baseline.json", {"baseline": PASSED, "run": passed.name if passed.folders else None})
+        runs = [evaluated.parent.name for evaluated in passed.folders]
+        write_json(folder / "baseline.json", {"baseline": PASSED, "runs": runs})
 
 
-def _passed(workspace: Workspace, folder: Path) -> Other:
-    kept, run = _kept(folder), workspace.passed.path
-    if kept is not None:
-        name = kept["run"]
-    else:
-        name = run.resolve().name if run.is_symlink() and run.resolve() != folder.parent.resolve() else None
-    if name is None:
+def _passed(workspace: Workspace, folder: Path, most: int) -> Other:
+    """The run that passed last, and those that it was compared with itself: the loop's own history."""
+    names, newest = _kept(folder), workspace.passed.path
+    if names is None:
+        names = []
+        if newest.is_symlink() and newest.resolve() != folder.parent.resolve():
+            names = [newest.resolve().name, *(_kept(newest / "eval") or [])]
+            names = [names[0], *(name for name in names[1:] if (workspace.runs / name / "eval/metrics.json").is_file())]
+    if not names:
         logger.warning("eval.baseline: passed: no run has passed before this one, so it is compared with none")
-        return Other("baseline", PASSED, ())
-    return Other("baseline", name, (workspace.runs / name / "eval",))
+    chosen = names[:most]
+    return Other("baseline", ", ".join(chosen) or PASSED, tuple(workspace.runs / name / "eval" for name in chosen))
 
 
-def _kept(folder: Path) -> dict[str, str | None] | None:
+def _kept(folder: Path) -> list[str] | None:
     path = folder / "baseline.json"
     try:
-        return dict(json.loads(path.read_bytes()))
+        return [str(name) for name in json.loads(path.read_bytes())["runs"]]
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise StoreError(
-            f"{path} is not JSON ({error}), so it cannot be told what the evaluation was compared with. Remove the "
-            "file: the evaluation is then compared with the run that passed last."
+            f"{path} is damaged ({one_line(error)}), so it cannot be told what the evaluation was compared with. "
+            "Remove the file: the evaluation is then compared with the run that passed last."
         ) from error
 
 

@@ -15,10 +15,11 @@ import polars as pl
 from data.durable import write_json
 from data.errors import Interrupted, PipelineError
 from data.schema import unique_responses
-from stages.evaluation.comparison import Other
+from stages.evaluation.comparison import check_comparable
 from stages.evaluation.config import EvalConfig
 from stages.evaluation.document import evaluation_document, judged_by
 from stages.evaluation.evaluation import Evaluation, Findings
+from stages.evaluation.others import Other
 from stages.job import Control, JobReport
 from stages.metrics.records import records_frame, with_facts
 from stages.promotion import keep_scores
@@ -56,10 +57,14 @@ def evaluate(
         PipelineError: the policy gives numbers that are not finite.
     """
     report, earlier = _report(evaluation), evaluation.earlier()
-    if earlier is not None and (config is None or earlier["judged_by"] == judged_by(evaluation, config, others)):
+    if earlier is not None and (
+        config is None or earlier["judged_by"] == judged_by(evaluation, config, others, earlier)
+    ):
         logger.info("%s is evaluated already; no model was loaded", evaluation.name)
         report.status = "nothing_to_do"
         return report, earlier
+    for other in others:
+        check_comparable(evaluation.pairs.keys, evaluation.measure, other, config or EvalConfig())
     kept, facts = evaluation.scored(), evaluation.facts()  # a column that is not there is told before a model is loaded
     scores = _score(evaluation, numerics, control, report) if kept is None else kept
     pairs = with_facts(scores, facts)

@@ -2,87 +2,20 @@
 fit.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from data.errors import ConfigError, StoreError
+from data.errors import ConfigError
 from stages.evaluation.config import EvalConfig
+from stages.evaluation.others import Other, ReadEvaluation
 from stages.metrics.paired import PairedDifference, paired_bootstrap, paired_difference
 from stages.metrics.values import PAIR_VALUES, Floats, has_reference, pair_values
 
-Against = Literal["baseline", "anchor"]
-
 REPORTED = ("reward_accuracy", "ranking_accuracy", "reward_margin", "loss")
 """Metrics that are compared whether or not they have a limit."""
-
-
-class Other(NamedTuple):
-    """Which evaluations are compared with, and what for."""
-
-    against: Against
-    name: str
-    folders: tuple[Path, ...]
-    """Of several the mean of each pair is taken; none: there is nothing to compare with yet."""
-
-
-@dataclass(frozen=True)
-class ReadEvaluation:
-    """An evaluation that was made before."""
-
-    folder: Path
-    document: dict[str, Any]
-
-    @classmethod
-    def of(cls, folder: Path) -> "ReadEvaluation":
-        """What a folder holds.
-
-        Raises:
-            StoreError: no whole evaluation.
-        """
-        try:
-            document = dict(json.loads((folder / "metrics.json").read_bytes()))
-            whole = {"identity", "measure", "n_pairs"} <= document.keys() and (folder / "pairs.parquet").is_file()
-        except FileNotFoundError:
-            raise StoreError(
-                f"There is no evaluation in {folder}, which eval.baseline or eval.anchor names: metrics.json is "
-                "missing. Nothing passes without it. Name a run that was evaluated or a folder with metrics.json and "
-                "pairs.parquet, or evaluate that run first (pipeline eval with its configuration)."
-            ) from None
-        except (ValueError, TypeError) as error:
-            raise StoreError(
-                f"{folder / 'metrics.json'}, which eval.baseline or eval.anchor names, is not what an evaluation "
-                f"writes ({error}). Evaluate that run again, or name another."
-            ) from error
-        if not whole:
-            raise StoreError(
-                f"The evaluation in {folder} is not whole, or of an earlier version of this program. Run `pipeline "
-                "eval` with the configuration of that run again, or compare with another."
-            )
-        return cls(folder, document)
-
-    def pairs(self) -> pl.DataFrame:
-        """Its pairs, once each.
-
-        Raises:
-            StoreError: they are not those that its metrics are of.
-        """
-        path = self.folder / "pairs.parquet"
-        try:
-            pairs = pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise StoreError(f"{path} cannot be read ({error}). Evaluate that run again, or name another.") from error
-        if pairs.height != self.document["n_pairs"] or "pair_key" not in pairs.columns:
-            raise StoreError(
-                f"{path} has {pairs.height} pairs, and metrics.json beside it is of {self.document['n_pairs']}. "
-                "Evaluate that run again, or name another."
-            )
-        return pairs.unique("pair_key", keep="first").sort("pair_key")
 
 
 class Comparison(NamedTuple):
@@ -129,36 +62,42 @@ class Comparison(NamedTuple):
         }
 
 
-def compare(pairs: pl.DataFrame, measure: Mapping[str, Any], other: Other, config: EvalConfig) -> dict[str, Comparison]:
-    """The comparisons with one other side, by metric: those that have a limit, and REPORTED as far as they fit.
-
-    `measure` is what the values of this evaluation are relative to: reference, beta, objective.
+def check_comparable(keys: pl.Series, measure: Mapping[str, Any], other: Other, config: EvalConfig) -> None:
+    """Refuse, before anything is scored, what could not be compared with afterwards; `keys` are those of the own pairs.
 
     Raises:
         StoreError: an evaluation is missing or not whole.
         ConfigError: it is of other pairs, or a metric with a limit means something else there.
     """
     evaluations = [ReadEvaluation.of(folder) for folder in other.folders]
-    frames = [evaluation.pairs() for evaluation in evaluations]
+    if evaluations:
+        own = pl.DataFrame({"pair_key": keys}).unique()
+        _shared_pairs([own, *(each.pairs() for each in evaluations)], other, config.min_overlap)
+        for metric in sorted({*config.max_drop, *config.max_rise}):
+            _refuse_other_kind(metric, measure, evaluations, other)
+
+
+def compare(pairs: pl.DataFrame, measure: Mapping[str, Any], other: Other, config: EvalConfig) -> dict[str, Comparison]:
+    """The comparisons with one other side, by metric: those that have a limit, and REPORTED as far as they fit.
+
+    `measure` is what the values of this evaluation are relative to: reference, beta, objective.
+
+    Raises:
+        StoreError, ConfigError: as check_comparable.
+    """
+    evaluations = [ReadEvaluation.of(folder) for folder in other.folders]
     own = pairs.unique("pair_key", keep="first").sort("pair_key")
-    shared, overlap = _shared_pairs([own, *frames], other, config.min_overlap)
+    shared, overlap = _shared_pairs([own, *(each.pairs() for each in evaluations)], other, config.min_overlap)
     limited = {*config.max_drop, *config.max_rise}
     found = {}
     for metric in dict.fromkeys((*REPORTED, *sorted(limited))):
-        problem = next((said for each in evaluations if (said := _differs(metric, measure, each.document))), None)
-        if problem is None and PAIR_VALUES[metric].reference and not all(map(has_reference, shared)):
-            problem = "one of the two has no reference"
-        if problem is None:
-            after, *before = (pair_values(frame, metric) for frame in shared)
-            found[metric] = _comparison(
-                other.against, other.name, len(frames), metric, overlap, (np.mean(before, axis=0), after), shared[0]
-            )
-        elif metric in limited:
-            raise ConfigError(
-                f"The {other.against} {other.name} cannot be held against this evaluation in {metric}: {problem}. "
-                "Compare with an evaluation under the same reference and objective, or set a limit on "
-                "ranking_accuracy, which depends on neither."
-            )
+        if metric in limited:
+            _refuse_other_kind(metric, measure, evaluations, other)
+        elif _differs(metric, measure, evaluations):
+            continue
+        after, *before = (pair_values(frame, metric) for frame in shared)
+        values = np.mean(before, axis=0), after
+        found[metric] = _comparison(other.against, other.name, len(before), metric, overlap, values, shared[0])
     return found
 
 
@@ -192,12 +131,26 @@ def _shared_pairs(frames: Sequence[pl.DataFrame], other: Other, least: float) ->
     return [frame.join(keys, on="pair_key", how="semi", maintain_order="left") for frame in frames], overlap
 
 
-def _differs(metric: str, measure: Mapping[str, Any], document: Mapping[str, Any]) -> str | None:
-    """Why the values of a metric are of another kind there; None: they are of the same."""
+def _differs(metric: str, measure: Mapping[str, Any], evaluations: Sequence[ReadEvaluation]) -> str | None:
+    """What makes the values of a metric mean something else there; None: they are of the same kind."""
     for what in PAIR_VALUES[metric].depends_on:
-        if measure[what] != document["measure"].get(what):
-            return f"its {what} is another one"
+        if any(measure[what] != each.document["measure"].get(what) for each in evaluations):
+            return what
+    if PAIR_VALUES[metric].reference and measure["reference"] is None:
+        return "reference"
     return None
+
+
+def _refuse_other_kind(
+    metric: str, measure: Mapping[str, Any], evaluations: Sequence[ReadEvaluation], other: Other
+) -> None:
+    what = _differs(metric, measure, evaluations)
+    if what is not None:
+        raise ConfigError(
+            f"The {other.against} {other.name} cannot be held against this evaluation in {metric}: its {what} is not "
+            f"the same. Compare with an evaluation under the same {what}, or set the limit on ranking_accuracy, which "
+            "depends on neither reference nor objective."
+        )
 
 
 def _comparison(

@@ -47,6 +47,8 @@ class EvalConfig(Settings):
     baseline: str | None = None
     """What `max_drop` and `max_rise` compare with: a run's name, a folder with an evaluation, or `passed`: the run that
     passed last."""
+    baseline_runs: int = Field(default=1, ge=1)
+    """Of `baseline: passed`: how many of the runs that passed last are averaged; the more, the smaller a drop shows."""
     anchor: Folders = Field(default_factory=list)
     """A second, fixed one: a run's name or a folder with an evaluation; of several (seeds of one recipe) the mean."""
     max_drop: dict[str, float] = Field(default_factory=dict)
@@ -90,6 +92,8 @@ class EvalConfig(Settings):
                 f"{' and '.join(changes)} compare with another evaluation, and none is named: set eval.baseline "
                 "(passed, a run, or a folder with an evaluation) or eval.anchor"
             )
+        if self.baseline_runs > 1 and self.baseline != PASSED:
+            raise ValueError(f"baseline_runs has no effect unless eval.baseline is {PASSED}; remove it")
         return self
 
     @property

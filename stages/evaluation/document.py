@@ -9,9 +9,10 @@ import polars as pl
 
 from data.errors import ConfigError
 from data.identity import document_key
-from stages.evaluation.comparison import Comparison, Other, ReadEvaluation, compare, compare_with_reference
+from stages.evaluation.comparison import Comparison, compare, compare_with_reference
 from stages.evaluation.config import EvalConfig
 from stages.evaluation.evaluation import SCHEMA_VERSION, Evaluation, Findings
+from stages.evaluation.others import Other, ReadEvaluation
 from stages.metrics.calibration import reliability
 from stages.metrics.gates import Change, Gate, judge_bounds, judge_change, overall
 from stages.metrics.intervals import gate_interval
@@ -21,18 +22,35 @@ from stages.metrics.slices import slices
 from stages.metrics.values import PAIR_VALUES, has_reference, pair_values
 
 
-def judged_by(evaluation: Evaluation, config: EvalConfig, others: Sequence[Other]) -> str:
-    """sha256 over all that a document depends on: an evaluation with the same need not be looked at again."""
-    compared = [[other.against, other.name, *(_identity(folder) for folder in other.folders)] for other in others]
-    settings = config.model_dump(mode="json", exclude={"model", "show_pairs"})
+def judged_by(
+    evaluation: Evaluation, config: EvalConfig, others: Sequence[Other], earlier: dict[str, Any] | None = None
+) -> str:
+    """sha256 over all that a document depends on: an evaluation with the same need not be looked at again.
+
+    Of other evaluations that are gone by now, what the `earlier` document knows of them.
+    """
     return document_key(
         {
             "identity": evaluation.identity,
-            "settings": settings,
-            "compared": compared,
+            "settings": config.model_dump(mode="json", exclude={"model", "show_pairs"}),
+            "compared_with": compared_with(others, earlier),
             "coverage": evaluation.coverage.document(),
         }
     )
+
+
+def compared_with(others: Sequence[Other], earlier: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Which evaluations a verdict was made against, by their identities."""
+    known = {(each["against"], each["name"]): each["identities"] for each in (earlier or {}).get("compared_with", ())}
+    found = []
+    for other in others:
+        key = (other.against, other.name)
+        if key in known and not all((folder / "metrics.json").is_file() for folder in other.folders):
+            identities = known[key]
+        else:
+            identities = [ReadEvaluation.of(folder).document["identity"] for folder in other.folders]
+        found.append({"against": other.against, "name": other.name, "identities": identities})
+    return found
 
 
 def evaluation_document(
@@ -67,7 +85,7 @@ def evaluation_document(
         "length_strata": length_strata(pairs),
         "reference_report": findings.reference_report,
         "external": findings.external,
-        "compared_with": {other.against: other.name if other.folders else None for other in others},
+        "compared_with": compared_with(others),
         "comparisons": [each.document(settings.seed_sd.get(each.metric, 0.0)) for each in comparisons],
         "seed_sd": settings.seed_sd,
         "looks": settings.looks,
@@ -80,10 +98,6 @@ def _reference(evaluation: Evaluation) -> dict[str, Any] | None:
     if evaluation.reference is None:
         return None
     return {"name": evaluation.reference_name, "id": evaluation.reference_id}
-
-
-def _identity(folder: Any) -> str:
-    return str(ReadEvaluation.of(folder).document["identity"])
 
 
 def _gates(

@@ -1,0 +1,77 @@
+"""Evaluations that were made before, read from their folders to be compared with."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import polars as pl
+
+from data.errors import StoreError, one_line
+
+Against = Literal["baseline", "anchor"]
+
+
+class Other(NamedTuple):
+    """Which evaluations are compared with, and what for."""
+
+    against: Against
+    name: str
+    folders: tuple[Path, ...]
+    """Of several the mean of each pair is taken; none: there is nothing to compare with yet."""
+
+
+@dataclass(frozen=True)
+class ReadEvaluation:
+    """An evaluation that was made before."""
+
+    folder: Path
+    document: dict[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path) -> "ReadEvaluation":
+        """What a folder holds.
+
+        Raises:
+            StoreError: no whole evaluation.
+        """
+        try:
+            document = dict(json.loads((folder / "metrics.json").read_bytes()))
+            whole = {"identity", "measure", "n_pairs"} <= document.keys() and (folder / "pairs.parquet").is_file()
+        except FileNotFoundError:
+            raise StoreError(
+                f"There is no evaluation in {folder}, which eval.baseline or eval.anchor names: metrics.json is "
+                "missing. Nothing passes without it. Name a run that was evaluated or a folder with metrics.json and "
+                "pairs.parquet, or evaluate that run first (pipeline eval with its configuration)."
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise StoreError(
+                f"{folder / 'metrics.json'}, which eval.baseline or eval.anchor names, is not what an evaluation "
+                f"writes ({one_line(error)}). Evaluate that run again, or name another."
+            ) from error
+        if not whole:
+            raise StoreError(
+                f"The evaluation in {folder} is not whole, or of an earlier version of this program. Run `pipeline "
+                "eval` with the configuration of that run again, or compare with another."
+            )
+        return cls(folder, document)
+
+    def pairs(self) -> pl.DataFrame:
+        """Its pairs, once each.
+
+        Raises:
+            StoreError: they are not those that its metrics are of.
+        """
+        path = self.folder / "pairs.parquet"
+        try:
+            pairs = pl.read_parquet(path)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise StoreError(
+                f"{path} cannot be read ({one_line(error)}). Evaluate that run again, or name another."
+            ) from error
+        if pairs.height != self.document["n_pairs"] or "pair_key" not in pairs.columns:
+            raise StoreError(
+                f"{path} has {pairs.height} pairs, and metrics.json beside it is of {self.document['n_pairs']}. "
+                "Evaluate that run again, or name another."
+            )
+        return pairs.unique("pair_key", keep="first").sort("pair_key")
