@@ -142,6 +142,14 @@ def evaluate(
 
 
 @app.command()
+def report(
+    config: Config = None, set_: Set = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = 0
+) -> None:
+    """Write the evaluation as one HTML page and a summary for CI, from what the jobs left. Loads no model."""
+    _run("report", config, set_, json, False, quiet, verbose)
+
+
+@app.command()
 def run(
     config: Config = None,
     set_: Set = None,

@@ -7,6 +7,7 @@ from pipeline.exchange_jobs import run_export, run_import
 from pipeline.inputs import Inputs
 from pipeline.inspect_job import run_inspect
 from pipeline.reference_job import run_precompute_ref
+from pipeline.report.job import run_report
 from pipeline.snapshots import since_last
 from pipeline.store_jobs import run_gc, run_status, run_verify
 from pipeline.sweep.job import run_sweep
@@ -36,6 +37,7 @@ JOBS: dict[str, Callable[..., JobReport]] = {
     "precompute-ref": run_precompute_ref,
     "train": run_train,
     "eval": run_eval,
+    "report": run_report,
     "sweep": run_sweep,
     "status": run_status,
     "verify": run_verify,

@@ -30,7 +30,7 @@ def summary(document: dict[str, Any]) -> str:
         return evaluation_table(document)
     if document["job"] == "validate":
         return _coverage(document["coverage"]) + _changes(document) + _example(document["example"])
-    if document["job"] == "export":
+    if document["job"] in ("export", "report"):
         return "\n".join(f"{split}: {path}" for split, path in document["outputs"].items())
     if document["job"] == "sweep" and "settings" in document:
         return sweep_summary(document)

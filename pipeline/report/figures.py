@@ -1,7 +1,7 @@
 """The figures of a report: what is seen at once in a picture and in no table. None has a word of the data in it."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -135,10 +135,13 @@ def _figure(name: str) -> Iterator[tuple["Figure", "Axes"]]:
 def _label(axes: "Axes", x: str, y: str) -> None:
     axes.set_xlabel(x, color=GREY)
     axes.set_title(y, loc="left", fontsize=_SIZE, color=GREY, pad=2, x=-(_LEFT - 4) / (_WIDTH - _LEFT - _RIGHT))
-    ticks: Callable[[float, float], str] = lambda value, _: f"{value:,.6g}".replace("-", "\u2212")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(ticks)
+        axis.set_major_formatter(_tick)
         axis.set_tick_params(length=3, width=0.6, color=PALE)
+
+
+def _tick(value: float, _: float) -> str:
+    return f"{value:,.6g}".replace("-", "\u2212")
 
 
 def _whole_numbers(axes: "Axes", which: str = "y") -> None:

@@ -27,7 +27,7 @@ from pipeline.report.material import (
     read_steps,
 )
 from pipeline.report.model_card import write_card
-from pipeline.report.page import html_page
+from pipeline.report.page import html_page, is_page_of, page_key
 from pipeline.report.texts import most_wrong
 from pipeline.start import start_policy
 from stages.costs import ledger
@@ -65,16 +65,16 @@ def write_report(
         StoreError: there is no whole evaluation.
     """
     material = gather(inputs, folder, run, held_out, job)
-    report = compose(material)
-    summary = summary_of(report)
     page, text = folder / "report.html", folder / "report.md"
-    for path, content in ((page, html_page(report)), (text, summary)):
-        if not path.is_file() or path.read_bytes() != content:
-            write_bytes(path, content)
+    key = page_key(material.key)
+    if not is_page_of(page, key) or not text.is_file():
+        report = compose(material)
+        write_bytes(text, summary_of(report))
+        write_bytes(page, html_page(report, key))
     outputs = {"report": str(page), "summary": str(text)}
     if card and run is not None and (written := write_card(material, run.policy)) is not None:
         outputs["card"] = str(written)
-    append_to_job_summary(summary)
+    append_to_job_summary(text.read_bytes())
     return outputs
 
 
@@ -122,7 +122,8 @@ def _evaluated_run(inputs: Inputs) -> tuple[RunFolder, TokenPairs | None]:
     latest = RunFolder(inputs.workspace.latest.path.resolve())
     if not (latest.path / "eval" / "metrics.json").is_file():
         raise StoreError(
-            f"There is nothing to report on: neither the configured run nor {latest.path} has an evaluation ({why}). Run: pipeline eval (with the same --config and --set)."
+            f"There is nothing to report on: neither the configured run nor {latest.path} has an evaluation "
+            f"({why}). Run: pipeline eval (with the same --config and --set)."
         )
     logger.warning("the report is of the latest run, %s, not of the configured one (%s)", latest.path.name, why)
     return latest, held_out

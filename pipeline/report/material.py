@@ -6,6 +6,7 @@ metrics.jsonl config.yaml      of the run, where the policy is a run's
 jobs/*.json                    of the work folder: what the last job of each kind took
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -58,6 +59,15 @@ class Material:
     """Versions and device that scored the pairs."""
     wrong: list[WrongPair] = field(default_factory=list)
     """The most wrong pairs, if their texts are to be shown."""
+
+    @property
+    def key(self) -> str:
+        """sha256 over all that a report is made of; of the pairs, that of their evaluation stands for them."""
+        shown = int(self.settings.get("show_pairs") or 0)
+        samples = [] if self.generations is None else self.generations.head(shown).to_dicts()
+        others = {name: value for name, value in vars(self).items() if name not in ("pairs", "generations", "wrong")}
+        everything = {**others, "samples": samples, "wrong": [vars(pair) for pair in self.wrong]}
+        return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -9,9 +9,11 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data.identity import document_key
 from pipeline.report.content import Code, Data, Mark, Picture, Report, Text, words
 from pipeline.report.safe_text import shortened, visible
 from pipeline.svg import INSTALL, can_draw
+from pipeline.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -19,18 +21,34 @@ if TYPE_CHECKING:
 
 MOST_CHARACTERS = 6000  # of a text that is shown as it was written
 MOST_OF_A_NAME = 300
+_HEAD = 4096  # bytes, in which the page says what it is made of
 _MARK_WIDTH, _MARK_ROOM = 120.0, 5.0  # of the picture of an interval, and left at either end
 _FOLDER = Path(__file__).resolve().parent
 
 
-def html_page(report: Report) -> bytes:
-    """The page; the same report gives the same bytes."""
+def html_page(report: Report, made_of: str = "") -> bytes:
+    """The page; the same report gives the same bytes. `made_of` is for `is_page_of`."""
     from markupsafe import Markup
 
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     page = _environment().from_string((_FOLDER / "page.html").read_text(encoding="utf-8"))
     context: dict[str, Any] = {"can_draw": can_draw(), "install": INSTALL, "policy": content_policy(style)}
-    return page.render(report=report, style=Markup(style), **context).encode()
+    return page.render(report=report, style=Markup(style), made_of=made_of, **context).encode()
+
+
+def page_key(material: str) -> str:
+    """Identity of a page that is made of this material by this version of the program, with or without figures."""
+    templates = [(_FOLDER / name).read_text(encoding="utf-8") for name in ("page.html", "page.css")]
+    return document_key({"material": material, "version": __version__, "draws": can_draw(), "templates": templates})
+
+
+def is_page_of(path: Path, made_of: str) -> bool:
+    """Whether the page is there already, so that it need not be drawn again."""
+    try:
+        with path.open("rb") as file:
+            return f'content="{made_of}"'.encode() in file.read(_HEAD)
+    except FileNotFoundError:
+        return False
 
 
 def content_policy(style: str) -> str:

@@ -48,7 +48,10 @@ def pairs_frame(n: int = 77, seed: int = 0) -> pl.DataFrame:
 def document(pairs: pl.DataFrame | None = None, name: str = "night-7", text: str | None = None) -> dict[str, Any]:
     """metrics.json; `text` stands wherever somebody else's words may stand."""
     pairs = pairs_frame() if pairs is None else pairs
-    said = lambda usual: usual if text is None else text
+
+    def said(usual: str) -> str:
+        return usual if text is None else text
+
     metrics = preference_metrics(pairs) | {f"{said('judge')}/win/rate": 0.6, **generated()}
     n = pairs.height
     return {
