@@ -1,6 +1,4 @@
-"""Other evaluations to compare with: read from their folders, joined pair by pair by key, refused where they do not
-fit.
-"""
+"""Other evaluations to compare with: joined pair by pair by key, refused where they do not fit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -134,7 +132,7 @@ def _shared_pairs(frames: Sequence[pl.DataFrame], other: Other, least: float) ->
 def _differs(metric: str, measure: Mapping[str, Any], evaluations: Sequence[ReadEvaluation]) -> str | None:
     """What makes the values of a metric mean something else there; None: they are of the same kind."""
     for what in PAIR_VALUES[metric].depends_on:
-        if any(measure[what] != each.document["measure"].get(what) for each in evaluations):
+        if measure[what] is None or any(measure[what] != each.document["measure"].get(what) for each in evaluations):
             return what
     if PAIR_VALUES[metric].reference and measure["reference"] is None:
         return "reference"

@@ -66,7 +66,7 @@ class Evaluation:
     def measure(self) -> dict[str, Any]:
         """What the values of single pairs are relative to."""
         reference = None if self.reference is None else self.reference_id
-        return {"reference": reference, "beta": self.train.beta, "objective": self.train.objective_identity()}
+        return {"reference": reference, "beta": self.train.beta, "objective": self._objective}
 
     @property
     def identity(self) -> str:
@@ -77,9 +77,15 @@ class Evaluation:
                 "policy_id": self.policy_id,
                 "reference_id": self.reference_id,
                 "pairs": visits_key(self.pairs),
-                "objective": self.train.objective_identity(),
+                "objective": self._objective,
             }
         )
+
+    @property
+    def _objective(self) -> dict[str, Any] | None:
+        """What losses are of; None where there are none: the objective reads a reference, and none is read here."""
+        unknown = self.reference_id is None and self.train.reads_reference
+        return None if unknown else self.train.objective_identity()
 
     def earlier(self) -> dict[str, Any] | None:
         """The metrics document of this policy and these pairs, if it was made before."""

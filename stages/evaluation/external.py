@@ -22,6 +22,7 @@ from pydantic import Field, field_validator, model_validator
 from data.errors import ConfigError, Interrupted, one_line
 from data.identity import document_key
 from data.settings import Settings
+from stages.evaluation.generation import GenerateConfig
 from stages.evaluation.printed_numbers import NoNumbers, printed_numbers
 from stages.evaluation.subprocesses import Outcome, run_shell
 from stages.job import Control
@@ -128,19 +129,37 @@ def _problem(outcome: Outcome, external: ExternalCommand) -> str | None:
     return None
 
 
-def external_entry(external: ExternalCommand, policy_id: str, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """What metrics.json keeps of a command under `external.NAME`: not its words, for they may hold a key."""
-    return {"command_id": external.digest, "policy_id": policy_id, "metrics": dict(metrics)}
+def external_entry(
+    external: ExternalCommand, policy_id: str, metrics: Mapping[str, float], generate: GenerateConfig | None = None
+) -> dict[str, Any]:
+    """What metrics.json keeps of a command under `external.NAME`: not its words, for they may hold a key.
+
+    `generate` says which responses it was shown.
+    """
+    return _cause(external, policy_id, generate) | {"metrics": dict(metrics)}
 
 
 def known_metrics(
-    earlier: Mapping[str, Any] | None, name: str, external: ExternalCommand, policy_id: str
+    earlier: Mapping[str, Any] | None,
+    name: str,
+    external: ExternalCommand,
+    policy_id: str,
+    generate: GenerateConfig | None = None,
 ) -> dict[str, float] | None:
-    """What this command gave for this policy, as an earlier metrics document has it; None: it has to run."""
+    """What this command gave for this policy, as the earlier metrics document of the same pairs has it.
+
+    None: it has to run.
+    """
     entry = ((earlier or {}).get("external") or {}).get(name)
-    if entry is None or (entry.get("command_id"), entry.get("policy_id")) != (external.digest, policy_id):
+    cause = _cause(external, policy_id, generate)
+    if entry is None or {key: entry.get(key) for key in cause} != cause:
         return None
     return dict(entry["metrics"])
+
+
+def _cause(external: ExternalCommand, policy_id: str, generate: GenerateConfig | None) -> dict[str, Any]:
+    shown = None if generate is None else generate.model_dump(mode="json")
+    return {"command_id": external.digest, "policy_id": policy_id, "generate": shown}
 
 
 def prefixed(name: str, metrics: Mapping[str, float]) -> dict[str, float]:

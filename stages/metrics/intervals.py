@@ -15,7 +15,8 @@ _DRAWS_AT_A_TIME = 4_000_000  # of a bootstrap: 32 MB
 def mean(values: npt.NDArray[np.float64]) -> float:
     """The mean, rounded once: no order of the values gives another."""
     if not np.isfinite(values).all():
-        return float(np.mean(values))
+        with np.errstate(invalid="ignore"):  # infinities of both signs
+            return float(np.mean(values))
     return math.fsum(values) / len(values)
 
 
