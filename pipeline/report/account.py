@@ -14,6 +14,7 @@ from pipeline.report.content import (
     Passage,
     Passages,
     Section,
+    Sentence,
     Table,
     Text,
 )
@@ -143,13 +144,13 @@ def reference_section(material: Material) -> list[Section]:
     found = material.document.get("reference_report")
     if not found:
         return []
-    blocks: list[Block] = [Paragraph(Data(warning), warning=True) for warning in found.get("warnings") or []]
+    blocks: list[Block] = [Paragraph(Sentence(warning), warning=True) for warning in found.get("warnings") or []]
     rows: list[list[Text]] = [
         [Code(name), number(value)] for name, value in found.items() if isinstance(value, int | float)
     ]
     blocks.append(Table([Column("", "text"), Column("")], rows))
     gist = _many(len(found["warnings"]), "warning") if found.get("warnings") else "nothing unusual"
-    return [Section("reference", "The reference", blocks, gist)]
+    return [Section("reference", "The reference", blocks, gist, in_summary=True)]
 
 
 def wrong_section(material: Material) -> list[Section]:

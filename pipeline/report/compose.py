@@ -23,7 +23,7 @@ def compose(material: Material) -> Report:
     return Report(
         title=Data((document.get("policy") or {}).get("name") or "a policy"),
         lead=_lead(material),
-        verdict=document["verdict"],
+        verdict=document["verdict"] if document["gates"] else None,  # without gates there was nothing to pass
         verdict_words=verdict_words(document),
         sections=[
             gate_section(material),

@@ -19,6 +19,10 @@ class Code(Data):
     """The same in a typewriter face: names of metrics and keys, identities, commands."""
 
 
+class Sentence(Data):
+    """Whole sentences that a file of the evaluation has."""
+
+
 Text = str | Sequence[str]
 """A run of words, some of them perhaps `Data`."""
 

@@ -32,7 +32,7 @@ def verdict_words(document: dict[str, Any]) -> str:
     failed = sum(gate["verdict"] == "failed" for gate in gates)
     all_of_them = "the gate" if len(gates) == 1 else f"all {len(gates)} gates"
     return {
-        "passed": f"{all_of_them} passed" if gates else "no gate is set",
+        "passed": f"{all_of_them} passed" if gates else "no gate is set, so nothing was judged",
         "failed": f"{failed} of {len(gates)} gates failed",
         "inconclusive": f"no gate failed, but {undecided} of {len(gates)} cannot be decided on these pairs",
         None: "no gate was looked at",

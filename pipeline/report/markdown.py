@@ -8,13 +8,26 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.report.content import Block, Data, Judgements, Mark, Paragraph, Report, Section, Table, Text, words
+from pipeline.report.content import (
+    Block,
+    Data,
+    Judgements,
+    Mark,
+    Paragraph,
+    Report,
+    Section,
+    Sentence,
+    Table,
+    Text,
+    words,
+)
 from pipeline.report.safe_text import shortened, visible
 
 MOST_BYTES = 1_000_000
 """Of a summary; GitHub takes 1 MiB of a step, all that it writes together."""
 _MOST_ROWS = 50  # of a table
 _MOST_CHARACTERS = 120  # of a name
+_MOST_OF_A_SENTENCE = 1000
 _CUT = "\n\nThe rest was cut, because a summary may have 1 MiB; report.html has all of it.\n"
 _SHAPES = {"passed": "\u2714 passed", "failed": "\u2718 FAILED", "inconclusive": "\u25c7 inconclusive"}
 _VERDICTS = {"passed": "Passed", "failed": "FAILED", "inconclusive": "Inconclusive", None: "Not judged"}
@@ -73,12 +86,18 @@ def append_to_job_summary(summary: bytes, environment: Mapping[str, str] | None 
 
 def md_text(text: Text) -> str:
     """Our own words as they are, those of others in code spans."""
-    return "".join(code_span(piece) if isinstance(piece, Data) else piece for piece in words(text))
+    return "".join(_piece(piece) for piece in words(text))
 
 
-def code_span(text: str) -> str:
+def _piece(piece: str) -> str:
+    if not isinstance(piece, Data):
+        return piece
+    return code_span(piece, _MOST_OF_A_SENTENCE if isinstance(piece, Sentence) else _MOST_CHARACTERS)
+
+
+def code_span(text: str, most: int = _MOST_CHARACTERS) -> str:
     """A text that nothing in it gets out of."""
-    shown = visible(shortened(text, _MOST_CHARACTERS)).replace("\n", "\\n").replace("\t", "\\t").strip()
+    shown = visible(shortened(text, most)).replace("\n", "\\n").replace("\t", "\\t").strip()
     for character in "`|":
         shown = shown.replace(character, f"\\x{ord(character):02x}")
     return f"`{shown}`" if shown else "(empty)"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.identity import document_key
-from pipeline.report.content import Code, Data, Mark, Picture, Report, Text, words
+from pipeline.report.content import Code, Data, Mark, Picture, Report, Sentence, Text, words
 from pipeline.report.safe_text import shortened, visible
 from pipeline.svg import INSTALL, can_draw
 from pipeline.version import __version__
@@ -88,7 +88,7 @@ def _piece(piece: str) -> "Markup":
     from markupsafe import Markup, escape
 
     if isinstance(piece, Data):
-        piece = type(piece)(shortened(piece, MOST_OF_A_NAME))
+        piece = type(piece)(shortened(piece, MOST_CHARACTERS if isinstance(piece, Sentence) else MOST_OF_A_NAME))
     if isinstance(piece, Code):
         return Markup("<code>{}</code>").format(escape(visible(piece)).replace("_", Markup("_<wbr>")))
     return Markup("<bdi>{}</bdi>").format(visible(piece)) if isinstance(piece, Data) else escape(visible(piece))

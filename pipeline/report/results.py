@@ -12,7 +12,7 @@ MOST_SLICES = 200  # rows of a column that are shown
 
 _SIDE_BY_SIDE = (
     ("ranking accuracy", "ref_ranking_accuracy", "ranking_accuracy"),
-    ("ranking accuracy, a token", "ref_ranking_accuracy_normalized", "ranking_accuracy_normalized"),
+    ("ranking accuracy, length-normalised", "ref_ranking_accuracy_normalized", "ranking_accuracy_normalized"),
 )
 _NATS = (
     ("NLL a token, chosen", "ref_chosen_nll", "chosen_nll"),
@@ -99,11 +99,18 @@ def slice_section(material: Material) -> list[Section]:
     if not slices:
         return []
     blocks: list[Block] = []
+    alike = [name for name, rows in slices.items() if len(rows) == 1]
     for name, rows in slices.items():
+        if name in alike:
+            continue
         blocks.append(_slice_table(name, rows[:MOST_SLICES]))
         if len(rows) > MOST_SLICES:
             blocks.append(Paragraph(f"{len(rows) - MOST_SLICES:,} more values are in metrics.json."))
-    blocks.append(Paragraph("Rows marked few have so few pairs that nothing should be read into them."))
+    if any(row.get("small") for name, rows in slices.items() for row in rows if name not in alike):
+        blocks.append(Paragraph("Rows marked few have so few pairs that nothing should be read into them."))
+    if alike:
+        names = [piece for name in alike for piece in (Code(name), ", ")][:-1]
+        blocks.append(Paragraph(["Of one value only, so not shown: ", *names, "."]))
     return [Section("slices", "Accuracy by slice", blocks, _lowest(slices), in_summary=True)]
 
 
@@ -172,7 +179,8 @@ def length_section(material: Material) -> list[Section]:
         )
     blocks: list[Block] = [Table(columns, rows)] if rows else []
     blocks.append(Paragraph(told))
-    if strata := material.document.get("length_strata"):
+    strata = material.document.get("length_strata") or []
+    if len(strata) > 1:
         table = [
             [f"{number(row['low'])} to {number(row['high'])}", count(row["n"]), *_with_interval(row, "reward_accuracy")]
             for row in strata

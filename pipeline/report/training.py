@@ -100,8 +100,7 @@ def cost_section(material: Material) -> list[Section]:
         blocks.append(
             Paragraph(
                 f"Scoring this reference took {duration(costs['seconds'])} on its device so far, for "
-                f"{count(costs['pairs'])} pairs; the last of {count(costs['jobs'])} jobs was {last} of a full pass "
-                "over the pairs wanted."
+                f"{count(costs['pairs'])} pairs; the last job was {last} of a full pass over the pairs wanted."
             )
         )
     saved = sum(job.get("seconds_saved", 0.0) for job in jobs.values())
