@@ -25,12 +25,12 @@ def look_further(
     metrics = _generations(inputs, bound, evaluation, speech)
     external = {}
     for name, command in inputs.config.eval.external.items():
-        numbers = known_metrics(earlier, name, command, evaluation.policy_id)
+        numbers = known_metrics(earlier, name, command, evaluation.policy_id, inputs.config.eval.generate)
         if numbers is None:
             generations = evaluation.folder / "generations.parquet" if inputs.config.eval.generate else None
             places = Places(evaluation.policy, evaluation.folder / "pairs.parquet", generations)
             numbers = run_external(name, command, places, inputs.control)
-        external[name] = external_entry(command, evaluation.policy_id, numbers)
+        external[name] = external_entry(command, evaluation.policy_id, numbers, inputs.config.eval.generate)
         metrics |= prefixed(name, numbers)
     report = None
     if evaluation.reference is not None:

@@ -2,14 +2,17 @@
 
 import logging
 import time
+from typing import Any
 
 from data.errors import Interrupted
 from data.pairs.preparation import PreparedPairs
 from data.store.reference_store import missing_keys
 from data.tokens.token_pairs import TokenPairs
+from data.tokens.tokenization import end_ids, load_tokenizer
 from pipeline.inputs import Inputs
 from pipeline.snapshots import keep_snapshot, since_last
 from pipeline.workers import shard_of
+from stages.evaluation.reference_report import first_look
 from stages.job import JobReport
 from stages.precompute_ref import Precomputation, find_work, plan_precompute, precompute_ref, settle
 from stages.promotion import promotable, promote, settle_by_evaluation
@@ -53,6 +56,7 @@ def score_reference(
         report = precompute_ref(job, todo, inputs.control, scorer)
         if share.index == 0:
             keep_snapshot(inputs.workspace, prepared)
+            report.details |= _look_at_reference(inputs, bound, job) if report.responses_scored else {}
     report.outputs = {"store": str(job.store), "prepared": str(inputs.workspace.pairs.path)}
     report.details |= {
         "reference_id": bound.reference_id,
@@ -62,6 +66,16 @@ def score_reference(
         "coverage": prepared.coverage.document(),
     }
     return report
+
+
+def _look_at_reference(inputs: Inputs, bound: BoundReference, job: Precomputation) -> dict[str, Any]:
+    """Warn where what was stored looks like a base model's, or of a wrong template."""
+    tokenizer = load_tokenizer(inputs.workspace.pairs.tokenizer)
+    ends = end_ids(tokenizer, inputs.tokenization(bound.folder)["generation_eos"])
+    found = first_look(job.pairs, job.store, ends)
+    for sentence in found["warnings"]:
+        logger.warning("%s", sentence)
+    return {"reference_report": found}
 
 
 def await_other_workers(inputs: Inputs) -> None:

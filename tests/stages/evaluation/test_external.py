@@ -16,6 +16,7 @@ from pipeline.config import load_config
 from pipeline.console import set_up_logging
 from stages.evaluation import subprocesses
 from stages.evaluation.external import ExternalCommand, Places, external_entry, known_metrics, prefixed, run_external
+from stages.evaluation.generation import GenerateConfig
 from stages.evaluation.printed_numbers import NoNumbers, printed_numbers
 from tests.tiny import unchanged_process
 
@@ -228,6 +229,10 @@ def test_the_same_command_for_the_same_policy_is_not_run_again():
     assert known_metrics(document, "judge", ExternalCommand(command="python judge.py"), "p1") is None
     assert known_metrics(document, "judge", judge, "p2") is None
     assert known_metrics(document, "lm", judge, "p1") is None
+    assert known_metrics(document, "judge", judge, "p1", GenerateConfig()) is None  # it has more to judge now
+    shown = {"external": {"judge": external_entry(judge, "p1", {"win_rate": 0.6}, GenerateConfig())}}
+    assert known_metrics(shown, "judge", judge, "p1", GenerateConfig()) == {"win_rate": 0.6}
+    assert known_metrics(shown, "judge", judge, "p1", GenerateConfig(prompts=65)) is None
     assert known_metrics({}, "judge", judge, "p1") is None and known_metrics(None, "judge", judge, "p1") is None
 
 

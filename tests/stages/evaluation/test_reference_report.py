@@ -14,7 +14,8 @@ from data.store.reference_store import ReferenceStore
 from data.store.storage import LocalStorage
 from data.tokens.token_pairs import TokenPairs
 from data.tokens.tokenization import PairTokenizer, load_tokenizer
-from stages.evaluation.reference_report import reference_report
+from stages.evaluation import reference_report as module
+from stages.evaluation.reference_report import first_look, reference_report
 from stages.reference_rows import ReferenceLogps
 from stages.units import pair_table, response_table
 
@@ -161,6 +162,30 @@ def test_a_handful_of_pairs_warns_of_nothing(tmp_path):
     pairs, logps = many_pairs(4, np.random.default_rng(1), end=1e-7, first=12.0, middle=12.0)
     store, reference = stored(tmp_path, pairs, logps)
     assert reference_report(TokenPairs.of(pairs), reference, store, END)["warnings"] == []
+
+
+def test_a_first_look_takes_a_little_of_a_large_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_FEW_PAIRS", 10)
+    pairs, logps = many_pairs(60, np.random.default_rng(1), end=1e-3, first=4.0, middle=1.5)
+    store, _ = stored(tmp_path, pairs, logps, parts=10)
+    halves = TokenPairs([*TokenPairs.of(pairs[:30]).parts, *TokenPairs.of(pairs[30:]).parts])
+    report = first_look(halves, store, END)
+    assert report["n_pairs"] == 24 and report["n_ends"] == 48  # 8 of 10 parts, half of the pairs
+    assert report["warnings"][0].startswith(ENDS)
+
+
+def test_precompute_ref_warns_once_and_says_what_it_saw(work, capsys):
+    """A random model knows neither texts nor ends; the second time nothing is scored, and said."""
+    document = work.run("precompute-ref")
+    report = document["reference_report"]
+    assert report["n_pairs"] == 40 and report["n_ends"] == len(work.prepared().all.responses()["response_key"].unique())
+    shown = capsys.readouterr().err
+    for warning, opening in zip(report["warnings"], [IMPROBABLE, ENDS], strict=True):
+        assert warning.startswith(opening) and f"warning: {warning}\n" in shown
+    assert "reference_report" not in work.run("precompute-ref") and "expect" not in capsys.readouterr().err
+    rows = work.stored_rows()
+    nll = (-rows["ref_chosen_logps"] / rows["n_chosen"]).mean()
+    assert report["chosen_nll"] == pytest.approx(nll)
 
 
 # On the real model: figures of docs/generation.md.
