@@ -2,7 +2,8 @@
 
 import logging
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from data.errors import ConfigError, GateError, StoreError
 from data.field_diff import field_diff
@@ -28,30 +29,51 @@ def run_eval(inputs: Inputs) -> JobReport:
     """Job three."""
     bound = inputs.bind(hold_to_lock=True)
     prepared = inputs.pairs(bound.folder)
-    pairs = prepared.splits["eval"]
-    if not pairs:
-        raise ConfigError(
-            "No pairs are held out, so there is nothing to evaluate on. Set data.eval_fraction above 0, or name a "
-            "source under data.eval, and run the three jobs again."
-        )
+    check_held_out(prepared)
     start = start_policy(inputs, bound, prepared.splits, download=False)
     run, document = inputs.run(bound, prepared.splits, start.policy_id)
     _check_trained(inputs, run, document)
     if not inputs.dry_run:
         keep_start(inputs, run, start)
-    evaluation = evaluation_of(inputs, bound, run, prepared)
+    evaluation = evaluation_of(inputs, bound, run, prepared, reference_free=inputs.config.eval.reference_free)
+    report, results = judged(inputs, bound, evaluation)
+    if results is not None:
+        _apply_verdict(inputs, run, report, results)
+    return report
+
+
+def check_held_out(prepared: PreparedPairs) -> None:
+    """Refuse where there are no held-out pairs."""
+    if not prepared.splits["eval"]:
+        raise ConfigError(
+            "No pairs are held out, so there is nothing to evaluate on. Set data.eval_fraction above 0, or name a "
+            "source under data.eval, and run the three jobs again."
+        )
+
+
+def judged(inputs: Inputs, bound: BoundReference, evaluation: Evaluation) -> tuple[JobReport, dict[str, Any] | None]:
+    """The evaluation made, or found, and judged: its report and the metrics document; in a dry run, the plan alone."""
     others = other_evaluations(inputs.config.eval, inputs.workspace, evaluation.folder)
     if inputs.dry_run:
-        return plan_evaluate(evaluation)
+        return plan_evaluate(evaluation), None
     keep_baseline(inputs.config.eval, others, evaluation.folder)
     report, results = evaluate(evaluation, inputs.config.eval, inputs.numerics(bound), inputs.control, others)
     report.details = {
         key: results[key] for key in ("metrics", "n_pairs", "coverage", "comparisons", "gates", "verdict")
     }
     if evaluation.reference is not None:
-        report.details |= seconds_spared(inputs.store(bound), len(pairs))
-    _apply_verdict(inputs, run, report, results)
-    return report
+        report.details |= seconds_spared(inputs.store(bound), len(evaluation.pairs))
+    return report, results
+
+
+class Subject(NamedTuple):
+    """Whose evaluation it is."""
+
+    name: str
+    policy: Path
+    policy_id: str
+    folder: Path
+    """Where the results go."""
 
 
 def evaluation_of(
@@ -62,19 +84,34 @@ def evaluation_of(
     split: Literal["eval", "dev"] = "eval",
     *,
     read_store: bool = True,
+    reference_free: bool = False,
 ) -> Evaluation:
     """What is to be evaluated of a trained run; without `read_store` it can only be looked up."""
+    subject = Subject(run.path.name, run.policy, inputs.model_id(run.policy, bound), run.path / split)
+    return evaluation_about(
+        subject, inputs, bound, prepared, split, read_store=read_store, reference_free=reference_free
+    )
+
+
+def evaluation_about(
+    subject: Subject,
+    inputs: Inputs,
+    bound: BoundReference,
+    prepared: PreparedPairs,
+    split: Literal["eval", "dev"] = "eval",
+    *,
+    read_store: bool = True,
+    reference_free: bool = False,
+) -> Evaluation:
+    """The same of any policy."""
     pairs, train = prepared.splits[split], inputs.config.train
     return Evaluation(
-        name=run.path.name,
-        policy=run.policy,
-        folder=run.path / split,
+        **subject._asdict(),
         pairs=pairs,
-        reference=stored_logps(inputs, bound, pairs) if read_store else None,
+        reference=stored_logps(inputs, bound, pairs) if read_store and not reference_free else None,
         train=train,
         coverage=prepared.coverage,
-        policy_id=inputs.model_id(run.policy, bound),
-        reference_id=bound.reference_id if train.reads_reference else None,
+        reference_id=bound.reference_id if train.reads_reference and not reference_free else None,
         reference_name=bound.name,
         facts=partial(pair_facts, pairs, prepared, inputs.config.data, inputs.config.eval.slices),
         leakage=partial(leakage, prepared.splits["train"], pairs, prepared.coverage),
@@ -86,13 +123,16 @@ def _apply_verdict(inputs: Inputs, run: RunFolder, report: JobReport, results: d
     if results["verdict"] != "failed":
         inputs.workspace.link(inputs.workspace.passed, run)
         return
-    failed = [gate for gate in results["gates"] if not gate["passed"]]
-    sentences = "; ".join(map(gate_sentence, failed))
     report.status, report.exit_code = "failed", GateError.exit_code
     report.message = (
-        f"The policy of run {run.path.name} does not pass: {sentences}. It was not made `passed`; the figures are in "
-        f"{report.outputs['metrics']}. Train differently, or change the gates under eval.min and eval.max."
+        f"The policy of run {run.path.name} does not pass: {failed_gates(results)}. It was not made `passed`; the "
+        f"figures are in {report.outputs['metrics']}. Train differently, or change the gates under eval.min and eval.max."
     )
+
+
+def failed_gates(results: dict[str, Any]) -> str:
+    """Which limits do not hold."""
+    return "; ".join(gate_sentence(gate) for gate in results["gates"] if not gate["passed"])
 
 
 def _check_trained(inputs: Inputs, run: RunFolder, document: dict[str, Any]) -> None:

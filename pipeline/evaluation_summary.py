@@ -22,7 +22,8 @@ def evaluation_table(document: dict[str, Any]) -> str:
     if "reward_margin" in metrics:
         median = metrics["reward_margin_median"]
         lines.append(f"  {'reward margin':<35}{metrics['reward_margin']:>+7.3f}   (median {median:+.3f})")
-    lines.append(f"  {'loss':<35}{metrics['loss']:>7.3f}")
+    if "loss" in metrics:
+        lines.append(f"  {'loss':<35}{metrics['loss']:>7.3f}")
     lines += [
         _comparison(each)
         for each in document["comparisons"]

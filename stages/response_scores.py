@@ -34,7 +34,7 @@ def score_pairs(
     """The pairs' records, in an order of their own (pair_key, row): no number depends on the source's order.
 
     `scored` is called after each batch of this process: it may raise what stops the job. `keep` gets the token
-    log-probs of all responses, by key.
+    log-probs of all responses, by key. Without `reference` an objective that reads one gives no losses.
     """
     responses = unique_responses(pairs)
     kept: dict[str, ResponseScore] = {}
@@ -57,12 +57,14 @@ def _records(
 ) -> list[PairRecord]:
     ordered = sorted(pairs, key=lambda pair: (pair.key, pair.row))
     policy = sums_of_kept(ordered, kept, config)
-    losses = PairLosses(config, reference)(ordered, policy, mean_chosen_tokens(ordered))
+    losses: list[float | None] = [None] * len(ordered)
+    if reference is not None or not config.reads_reference:
+        losses = PairLosses(config, reference)(ordered, policy, mean_chosen_tokens(ordered)).tolist()
     scores = pair_scores(ordered, policy, reference)
-    return [_record(*each) for each in zip(ordered, scores, losses.tolist(), strict=True)]
+    return [_record(*each) for each in zip(ordered, scores, losses, strict=True)]
 
 
-def _record(pair: TokenPair, score: Any, loss: float) -> PairRecord:
+def _record(pair: TokenPair, score: Any, loss: float | None) -> PairRecord:
     return PairRecord(pair.row, pair.key, pair.prompt_key, score, pair.chosen.n_scored, pair.rejected.n_scored, loss)
 
 

@@ -9,7 +9,7 @@ from stages.metrics.calibration import expected_calibration_error
 from stages.metrics.intervals import gate_interval, mean, wilson
 from stages.metrics.lengths import length_metrics
 from stages.metrics.paired import paired_difference
-from stages.metrics.values import PAIR_VALUES, has_reference, pair_values
+from stages.metrics.values import PAIR_VALUES, has_reference, is_given, pair_values
 
 METRICS_VERSION = 3
 
@@ -21,7 +21,7 @@ def preference_metrics(pairs: pl.DataFrame) -> dict[str, float]:
     """
     rewards, metrics = has_reference(pairs), {}
     for name, value in PAIR_VALUES.items():
-        if rewards or not value.reference:
+        if is_given(pairs, name):
             values = pair_values(pairs, name)
             metrics[name] = mean(values)
             if value.share:

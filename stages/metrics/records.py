@@ -36,7 +36,8 @@ class PairRecord:
     scores: PairScores
     n_chosen: int
     n_rejected: int
-    loss: float
+    loss: float | None
+    """None where the objective reads a reference and there is none."""
 
 
 def records_table(records: Sequence[PairRecord], beta: float) -> pa.Table:
@@ -57,7 +58,7 @@ def records_table(records: Sequence[PairRecord], beta: float) -> pa.Table:
             **{name: pa.array(values, pa.float64(), from_pandas=True) for name, values in reference.items()},
             "n_chosen": [r.n_chosen for r in records],
             "n_rejected": [r.n_rejected for r in records],
-            "loss": [r.loss for r in records],
+            "loss": pa.array([r.loss for r in records], pa.float64()),
             "prompt_key": [r.prompt_key for r in records],
         }
     )

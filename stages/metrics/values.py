@@ -86,6 +86,11 @@ def has_reference(pairs: pl.DataFrame) -> bool:
     return pairs["margin"].null_count() < pairs.height
 
 
+def is_given(pairs: pl.DataFrame, metric: str) -> bool:
+    """Whether these pairs have what the metric is made of."""
+    return bool(pairs.select(PAIR_VALUES[metric].of.is_not_null().any()).item())
+
+
 def pair_values(pairs: pl.DataFrame, metric: str) -> Floats:
     """The metric's value of each pair.
 
