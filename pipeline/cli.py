@@ -27,6 +27,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do none of it.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop where a single row of the data is rejected.")]
+_LIMIT = "METRIC=VALUE"
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="More detail; twice: tracebacks too.")]
 
 
@@ -136,9 +137,20 @@ def evaluate(
     dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
+    min_: Annotated[list[str] | None, typer.Option("--min", metavar=_LIMIT, help="As eval.min. Repeatable.")] = None,
+    max_: Annotated[list[str] | None, typer.Option("--max", metavar=_LIMIT, help="As eval.max. Repeatable.")] = None,
+    point: Annotated[bool, typer.Option("--point", help="As eval.point.")] = False,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="RUN", help="As eval.baseline: a run, folder or passed.")
+    ] = None,
+    max_drop: Annotated[list[str] | None, typer.Option(metavar=_LIMIT, help="As eval.max_drop. Repeatable.")] = None,
+    max_rise: Annotated[list[str] | None, typer.Option(metavar=_LIMIT, help="As eval.max_rise. Repeatable.")] = None,
 ) -> None:
-    """Job 3: reward accuracy on held-out pairs, and a verdict; exit code 5 where a gate fails."""
-    _run("eval", config, set_, json, dry_run, quiet, verbose)
+    """Job 3: held-out pairs under the policy, compared and judged; exit code 5 where a gate fails."""
+    keys = [*(["eval.point=true"] if point else []), *([] if baseline is None else [f"eval.baseline={baseline}"])]
+    for name, limits in {"min": min_, "max": max_, "max_drop": max_drop, "max_rise": max_rise}.items():
+        keys += [_limit(name, limit) for limit in limits or ()]
+    _run("eval", config, [*(set_ or []), *keys], json, dry_run, quiet, verbose)
 
 
 @app.command()
@@ -249,6 +261,13 @@ def import_(
 ) -> None:
     """Store log-probs that another program made, as a reference of their own; a sample is scored and compared."""
     _run("import", config, set_, json, dry_run, quiet, verbose, file=file, name=name, accept_drift=accept_drift)
+
+
+def _limit(name: str, limit: str) -> str:
+    if "=" not in limit:
+        option = f"--{name.replace('_', '-')}"
+        raise typer.BadParameter(f"{option} {limit}: write it as {option} reward_accuracy=0.6")
+    return f"eval.{name}.{limit}"
 
 
 def _strictly(assignments: list[str] | None, strict: bool) -> list[str]:
