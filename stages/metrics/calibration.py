@@ -32,7 +32,7 @@ def reliability(margins: FloatArray) -> list[dict[str, Any]]:
 
     `accuracy` is the share of a bin's pairs whose margin is above 0; ties, all in the first bin, count one half.
     """
-    confidence, right = _sigmoid(np.abs(margins)), (np.sign(margins) + 1) / 2
+    confidence, right = 1 / (1 + np.exp(-np.abs(margins))), (np.sign(margins) + 1) / 2
     bins = np.searchsorted(EDGES[1:-1], confidence, side="right")
     curve = []
     for i in np.unique(bins).tolist():
@@ -48,9 +48,3 @@ def reliability(margins: FloatArray) -> list[dict[str, Any]]:
             }
         )
     return curve
-
-
-def _sigmoid(values: FloatArray) -> FloatArray:
-    """1 / (1 + exp(-x)), without overflow and accurate in both tails."""
-    found: FloatArray = np.exp(-np.logaddexp(0.0, -values))
-    return found

@@ -87,8 +87,7 @@ def _spearman(margins: Floats, difference: Floats) -> float | None:
         return None
     from scipy.stats import spearmanr  # half a second of import, for this one number
 
-    order = np.lexsort((difference, margins))  # the last bit of a sum depends on it
-    return float(spearmanr(margins[order], difference[order]).statistic)
+    return float(spearmanr(margins, difference).statistic)
 
 
 def _differences(frame: pl.DataFrame) -> Floats:

@@ -54,6 +54,12 @@ def test_the_curve_by_hand():
     assert (high["low"], high["high"], high["n"], high["accuracy"]) == (0.95, 1.0, 1, 1.0)
 
 
+@pytest.mark.parametrize("margin", [math.log(3), -math.log(3)])
+def test_a_bin_has_its_lower_edge(margin):
+    (row,) = reliability(np.array([margin]))
+    assert row["confidence"] == row["low"] == 0.75
+
+
 def test_an_untrained_policy_is_calibrated_and_knows_nothing():
     assert calibration_metrics(np.zeros(7)) == {"brier": 0.25, "log_loss": pytest.approx(math.log(2)), "ece": 0.0}
 
