@@ -121,7 +121,7 @@ def _shared_pairs(frames: Sequence[pl.DataFrame], other: Other, least: float) ->
     if overlap < least or not keys.height:
         raise ConfigError(
             f"The {other.against} {other.name} was evaluated on other pairs: of its {' and '.join(map(str, others))} "
-            f"and the {own} of this evaluation {keys.height} are shared, {overlap:.1%}, and eval.min_overlap is "
+            f"pairs and the {own} of this evaluation {keys.height} are shared, {overlap:.1%}, and eval.min_overlap is "
             f"{least:g}. Nothing passes on so few. Evaluate that policy on the pairs of today (--set "
             f"eval.model={other.folders[0].parent / 'policy'}) and name the folder that this writes, name an "
             "evaluation of the same pairs, or lower eval.min_overlap."
