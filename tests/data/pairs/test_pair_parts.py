@@ -217,3 +217,13 @@ def test_the_account_of_a_part_is_plain_json(made, rows_file):
     prepared, _ = made(rows_file(*example_rows(5), "torn", ""))
     account = json.loads(open_batch(prepared.parts[-1].path).schema.metadata[b"account"])
     assert account["rows"] >= 1 and set(account) == {"pairs", "rows", "read", "multi_turn", "seams_split", "rejections"}
+
+
+def test_the_turns_of_the_user_are_counted_in_the_prompt_and_nowhere_else(made, rows_file):
+    """Behind a system message, around the assistant's and a tool's, beside rows that are refused; a system's alone."""
+    system, user, tool = ({"role": role, "content": f"A {role}."} for role in ("system", "user", "tool"))
+    said = {"role": "assistant", "content": "So."}
+    prompts = ["Why?", [system, user], [user, said, user], [user, said, tool, user, user], [system]]
+    rows = [{"prompt": prompt, "chosen": "Yes.", "rejected": [said]} for prompt in prompts]
+    prepared, _ = made(rows_file(rows[0], "torn", *rows[1:]))
+    assert prepared.all.column("turns").to_list() == [1, 1, 2, 3, 0]
