@@ -145,11 +145,16 @@ def evaluate(
     ] = None,
     max_drop: Annotated[list[str] | None, typer.Option(metavar=_LIMIT, help="As eval.max_drop. Repeatable.")] = None,
     max_rise: Annotated[list[str] | None, typer.Option(metavar=_LIMIT, help="As eval.max_rise. Repeatable.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="As eval.model: a folder, Hub id or run to evaluate. Repeatable."),
+    ] = None,
 ) -> None:
     """Job 3: held-out pairs under the policy, compared and judged; exit code 5 where a gate fails."""
     keys = [*(["eval.point=true"] if point else []), *([] if baseline is None else [f"eval.baseline={baseline}"])]
     for name, limits in {"min": min_, "max": max_, "max_drop": max_drop, "max_rise": max_rise}.items():
         keys += [_limit(name, limit) for limit in limits or ()]
+    keys += _models(model)
     _run("eval", config, [*(set_ or []), *keys], json, dry_run, quiet, verbose)
 
 
@@ -268,6 +273,12 @@ def _limit(name: str, limit: str) -> str:
         option = f"--{name.replace('_', '-')}"
         raise typer.BadParameter(f"{option} {limit}: write it as {option} reward_accuracy=0.6")
     return f"eval.{name}.{limit}"
+
+
+def _models(names: list[str] | None) -> list[str]:
+    from json import dumps
+
+    return [f"eval.model={dumps(names, ensure_ascii=False)}"] if names else []
 
 
 def _strictly(assignments: list[str] | None, strict: bool) -> list[str]:

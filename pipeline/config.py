@@ -21,12 +21,13 @@ from data.store.reference_store import StoreConfig
 from pipeline.sweep.config import SweepConfig
 from pipeline.yaml_source import Origins, load_yaml, parse_scalar
 from stages.evaluation.config import EvalConfig
-from stages.metrics.names import RANKING_NAMES
+from stages.metrics.names import GENERATION_NAMES, METRIC_NAMES, RANKING_NAMES
 from stages.reference import ReferenceConfig
 from stages.scoring.config import ScoringConfig
 from stages.training.config import TrainConfig
 
 ENVIRONMENT_PREFIX = "PIPELINE_"
+_OF_REFERENCE = tuple(name for name in GENERATION_NAMES if name.startswith("ref_"))
 
 
 class PipelineConfig(Settings):
@@ -67,12 +68,27 @@ class PipelineConfig(Settings):
             )
         if any("margin" in source.columns for source, _ in self.data.sources):
             self.train.terms(margins=True)
-        if not self.train.reads_reference and (unknown := sorted({*self.eval.min, *self.eval.max} - {*RANKING_NAMES})):
-            raise ValueError(
-                f"eval.min and eval.max: {', '.join(unknown)} cannot be had with the objective "
-                f"{self.train.objective_name()}, which reads no reference; there are: {', '.join(RANKING_NAMES)}"
-            )
+        self._no_limit_without_metric()
         return self
+
+    def _no_limit_without_metric(self) -> None:
+        """What an evaluation without a reference cannot have is not to be waited for until it is made."""
+        if self.evaluates_against_reference:
+            return
+        known = [name for name in RANKING_NAMES if name != "loss" or not self.train.reads_reference]
+        without = {*METRIC_NAMES, *_OF_REFERENCE} - {*known}
+        for key in ("min", "max", "max_drop", "max_rise"):
+            if missing := sorted(without & getattr(self.eval, key).keys()):
+                why = f"the objective {self.train.objective_name()}, which reads no reference"
+                raise ValueError(
+                    f"eval.{key}: {', '.join(missing)} cannot be had with "
+                    f"{'eval.reference_free' if self.eval.reference_free else why}; there are: {', '.join(known)}"
+                )
+
+    @property
+    def evaluates_against_reference(self) -> bool:
+        """Whether an evaluation reads the reference's log-probs."""
+        return self.train.reads_reference and not self.eval.reference_free
 
     def as_yaml(self) -> str:
         """The resolved configuration as a file that can be run again."""

@@ -126,7 +126,8 @@ def _apply_verdict(inputs: Inputs, run: RunFolder, report: JobReport, results: d
     report.status, report.exit_code = "failed", GateError.exit_code
     report.message = (
         f"The policy of run {run.path.name} does not pass: {failed_gates(results)}. It was not made `passed`; the "
-        f"figures are in {report.outputs['metrics']}. Train differently, or change the gates under eval.min and eval.max."
+        f"figures are in {report.outputs['metrics']}. Train differently, or change the gates under eval.min and "
+        "eval.max."
     )
 
 

@@ -6,6 +6,7 @@ from pipeline.eval_job import run_eval
 from pipeline.exchange_jobs import run_export, run_import
 from pipeline.inputs import Inputs
 from pipeline.inspect_job import run_inspect
+from pipeline.models.job import run_eval_models
 from pipeline.reference_job import run_precompute_ref
 from pipeline.report.job import run_report
 from pipeline.snapshots import since_last
@@ -31,12 +32,17 @@ def run_validate(inputs: Inputs) -> JobReport:
     return report
 
 
+def run_evaluation(inputs: Inputs) -> JobReport:
+    """Job three: of the run's policy, or of the models that `eval.model` names in its place."""
+    return run_eval_models(inputs) if inputs.config.eval.model else run_eval(inputs)
+
+
 JOBS: dict[str, Callable[..., JobReport]] = {
     "validate": run_validate,
     "inspect": run_inspect,
     "precompute-ref": run_precompute_ref,
     "train": run_train,
-    "eval": run_eval,
+    "eval": run_evaluation,
     "report": run_report,
     "sweep": run_sweep,
     "status": run_status,

@@ -4,6 +4,7 @@ from typing import Any
 
 from pipeline.evaluation_summary import evaluation_table
 from pipeline.inspect_lines import inspected
+from pipeline.models.table import leaderboard_summary
 from pipeline.sweep.table import sweep_summary
 from pipeline.training_summary import training_table
 
@@ -16,18 +17,18 @@ _KINDS_OF_CHANGE = {
     "reworded": "reworded",
     "retokenised": "in other tokens",
 }
-_FINDINGS = {"eval": "metrics", "verify": "references", "run": "jobs", "sweep": "settings"}
+_FINDINGS = {"eval": ("metrics", "leaderboard"), "verify": ("references",), "run": ("jobs",), "sweep": ("settings",)}
 """What these jobs have to show although their exit code is not 0."""
 
 
 def summary(document: dict[str, Any]) -> str:
     """The lines; empty where there is nothing to say."""
-    if document["exit_code"] and _FINDINGS.get(document["job"]) not in document:
+    if document["exit_code"] and not document.keys() & _FINDINGS.get(document["job"], ()):
         return ""
     if document["job"] == "run":
         return "\n".join(filter(None, (summary(job) for job in document["jobs"])))
-    if document["job"] == "eval" and "metrics" in document:
-        return evaluation_table(document)
+    if document["job"] == "eval" and document.keys() & {"metrics", "leaderboard"}:
+        return leaderboard_summary(document) if "leaderboard" in document else evaluation_table(document)
     if document["job"] == "validate":
         return _coverage(document["coverage"]) + _changes(document) + _example(document["example"])
     if document["job"] in ("export", "report"):

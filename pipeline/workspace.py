@@ -45,6 +45,16 @@ class Workspace:
         return self.root / "sweep"
 
     @property
+    def evaluations(self) -> Path:
+        """Folders of evaluations of models that are no run's."""
+        return self.root / "evaluations"
+
+    @property
+    def leaderboards(self) -> Path:
+        """Folders of what several models come to beside one another."""
+        return self.root / "leaderboard"
+
+    @property
     def generations(self) -> Path:
         """What models have answered to held-out prompts."""
         return self.root / "generations"

@@ -74,7 +74,7 @@ def _find_base(adapter: Path, *, download: bool, weights: bool) -> Path:
 def _find(model: str, revision: str | None, *, download: bool, weights: bool) -> Path | None:
     folder = Path(model)
     if folder.is_dir():
-        _check_folder(folder)
+        _check_folder(folder, weights=weights)
         return folder
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         return None
@@ -89,7 +89,7 @@ def _find(model: str, revision: str | None, *, download: bool, weights: bool) ->
     except Exception as error:  # the hub client raises network, permission and id errors of many classes
         raise ConfigError(
             f"The model {model} is not a folder here and cannot be fetched from the Hub: {one_line(error)} "
-            f"Check the id, reference.revision, the network and your access."
+            "Check the id, its revision, the network and your access."
         ) from error
 
 
@@ -141,7 +141,7 @@ def _relevant(config: Any) -> Any:
     }
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folder(folder: Path, *, weights: bool) -> None:
     if is_adapter(folder):
         return
     if not (folder / "config.json").is_file():
@@ -149,7 +149,7 @@ def _check_folder(folder: Path) -> None:
             f"{folder} is a folder but holds no config.json, so it is no Hugging Face model. Name the folder that "
             "`save_pretrained` wrote, or a Hub id."
         )
-    if not any(folder.glob("*.safetensors")):
+    if weights and not any(folder.glob("*.safetensors")):
         raise ConfigError(
             f"{folder} holds no *.safetensors file. Only safetensors weights are read, because other "
             "formats can run code; convert them with `AutoModelForCausalLM.from_pretrained(...).save_pretrained(...)`."

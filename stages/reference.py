@@ -122,6 +122,20 @@ def bind(
     return BoundReference(config, locked["reference_id"], locked["identity"], None)
 
 
+def tokenizer_owner(config: ReferenceConfig, backend: Backend, lock: Path, *, download: bool) -> BoundReference:
+    """The model that `config` names for the sake of its tokenizer: no weights are fetched or read, and no store is.
+
+    It has no id. A lock for the same section says how policies are scored, so that they keep theirs.
+    """
+    locked = _read_lock(lock)
+    known = (
+        locked["identity"].get("attention", "packs") if locked and locked["section"] == config.section() else "packs"
+    )
+    attention = known if backend == "auto" else "rows" if backend == "rows" else "packs"
+    folder = locate(config.model, config.revision, download=download, weights=False)
+    return BoundReference(config, "", {"attention": attention}, folder, settled=False)
+
+
 def _bound_by_id(
     config: ReferenceConfig, wanted: str, store: Storage, memo: DigestMemo, *, download: bool
 ) -> BoundReference:

@@ -26,9 +26,10 @@ class EvalConfig(Settings):
     """Section `eval`: what is reported beside the metrics, and what passes (docs/gating.md)."""
 
     model: Folders = Field(default_factory=list)
-    """Models to evaluate instead of the run's policy: a Hub id or folder, or a list of them; none: the policy."""
+    """Models to evaluate in the place of the run's policy: a folder, a Hub id (`owner/name@revision`) or the name of a
+    run, or a list of them, which makes a leaderboard (docs/evaluating.md); none: the policy."""
     reference_free: bool = False
-    """Take nothing from the store: rankings and likelihoods only, of any model on any pairs."""
+    """Take nothing from the store: rankings and likelihoods only, of any policy on pairs that were never scored."""
     slices: list[str] = Field(default_factory=list)
     """Columns of the data by whose values the metrics are reported, besides source, turns and length."""
     generate: GenerateConfig | None = None
@@ -63,6 +64,15 @@ class EvalConfig(Settings):
     seed_sd: dict[str, float] = Field(default_factory=dict)
     """Standard deviation of a metric from training seed to seed, such as {reward_accuracy: 0.004}; `pipeline sweep`
     measures it. Comparisons allow for it; none: they do not."""
+
+    @field_validator("model")
+    @classmethod
+    def _each_once(cls, model: list[str]) -> list[str]:
+        if twice := sorted({name for name in model if model.count(name) > 1}):
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        if "" in model:
+            raise ValueError("a model has a name")
+        return model
 
     @field_validator("seed_sd")
     @classmethod

@@ -128,7 +128,7 @@ def test_all_problems_are_shown_at_once_with_their_places(load):
         ),
         (
             (SMALLEST, "train.objective=simpo", "eval.min={reward_accuracy: 0.6}"),
-            "eval.min and eval.max: reward_accuracy cannot be had with the objective simpo, which reads no reference",
+            "eval.min: reward_accuracy cannot be had with the objective simpo, which reads no reference",
         ),
         ((SMALLEST, "train.label_smoothing=0.5"), "label_smoothing of sigmoid is 0.5; it has to be at least 0"),
         ((SMALLEST, "reference.dtype=float16"), "input should be 'float32' or 'bfloat16' (got 'float16')"),
