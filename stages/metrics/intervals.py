@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ import numpy.typing as npt
 Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 RESAMPLES = 2_000
 SEED = 20_250_101
+Clusters = Sequence[str] | npt.NDArray[Any]
 _DRAWS_AT_A_TIME = 4_000_000  # of a bootstrap: 32 MB
 
 
@@ -28,9 +30,7 @@ def wilson(successes: float, n: float) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def clustered_bootstrap(
-    values: Sequence[float] | npt.NDArray[np.float64], clusters: Sequence[str]
-) -> tuple[float, float]:
+def clustered_bootstrap(values: Sequence[float] | npt.NDArray[np.float64], clusters: Clusters) -> tuple[float, float]:
     """95 % percentile interval of the mean, resampling clusters (prompts): pairs of one prompt are not independent.
 
     The order of the values is of no consequence: clusters are taken by name, and the generator is seeded.
@@ -48,7 +48,7 @@ def clustered_bootstrap(
 
 
 def by_cluster(
-    values: Sequence[float] | npt.NDArray[np.float64], clusters: Sequence[str]
+    values: Sequence[float] | npt.NDArray[np.float64], clusters: Clusters
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """(G,) sums of the values of each cluster, and (G,) numbers of values, in the order of the clusters' names."""
     array, names = np.asarray(values, dtype=np.float64), np.asarray(clusters)
@@ -58,7 +58,7 @@ def by_cluster(
     return sums.astype(np.float64), counts.astype(np.float64)
 
 
-def gate_interval(values: npt.NDArray[np.float64], clusters: Sequence[str], *, share: bool) -> tuple[float, float]:
+def gate_interval(values: npt.NDArray[np.float64], clusters: Clusters, *, share: bool) -> tuple[float, float]:
     """What a gate holds a limit against: the clustered bootstrap's interval, for a share never narrower than Wilson's.
 
     A resample cannot draw what it has not seen: of ten pairs that are all right it makes an interval from 1 to 1.

@@ -5,13 +5,13 @@ test on one pair of runs: another training seed gives another policy. Its standa
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.metrics.intervals import by_cluster, clustered_bootstrap, mean
+from stages.metrics.intervals import Clusters, by_cluster, clustered_bootstrap, mean
 
 LEVEL = 0.95
 POWER = 0.8
@@ -31,6 +31,8 @@ class PairedDifference:
     """Pairs with a larger value after."""
     lost: int
     """Pairs with a smaller one."""
+    most: float = math.inf
+    """The largest difference that there can be: of shares 1."""
 
     @property
     def difference(self) -> float:
@@ -38,9 +40,9 @@ class PairedDifference:
         return self.after - self.before
 
     def interval(self, level: float = LEVEL, seed_sd: float = 0.0, n_before: int = 1) -> tuple[float, float]:
-        """Student's interval of the difference, two-sided; `seed_sd`: noise of a single run; before: `n_before` runs."""
+        """Student's interval of the difference, two-sided; `seed_sd`: noise of one run; before: `n_before` runs."""
         half = self._quantile((1 + level) / 2) * self._error(seed_sd, n_before)
-        return self.difference - half, self.difference + half
+        return max(-self.most, self.difference - half), min(self.most, self.difference + half)
 
     def detectable(self, level: float = LEVEL, seed_sd: float = 0.0, n_before: int = 1) -> float:
         """The smallest true difference that an interval of this level tells from 0 in 80 % of all cases."""
@@ -67,13 +69,19 @@ class PairedDifference:
         return math.sqrt(self.standard_error**2 + seed_sd**2 * (1 + 1 / n_before))
 
     def _quantile(self, p: float) -> float:
-        from scipy.special import stdtrit
+        return _student(max(1, self.n_prompts - 1), p)
 
-        return float(stdtrit(max(1, self.n_prompts - 1), p))
+
+@cache
+def _student(freedom: int, p: float) -> float:
+    """The point below which Student's t lies with probability p."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, p))
 
 
 def paired_difference(
-    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], prompts: Sequence[str], *, share: bool
+    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], prompts: Clusters, *, share: bool
 ) -> PairedDifference:
     """The difference of two evaluations, value by value of the same pairs, (N,) each.
 
@@ -97,11 +105,12 @@ def paired_difference(
         standard_error=math.sqrt(variance),
         gained=int(np.count_nonzero(differences > 0)),
         lost=int(np.count_nonzero(differences < 0)),
+        most=1.0 if share else math.inf,
     )
 
 
 def paired_bootstrap(
-    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], prompts: Sequence[str]
+    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64], prompts: Clusters
 ) -> tuple[float, float]:
     """95 % percentile interval of the difference, resampling prompts with all their pairs, each with both its
     values.

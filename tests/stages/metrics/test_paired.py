@@ -101,19 +101,18 @@ def test_the_order_of_pairs_changes_no_bit():
 
 
 def test_seed_noise_widens_the_interval_by_both_runs():
-    found = paired_difference(BEFORE, AFTER, PROMPTS, share=True)
-    half = [
-        (high - low) / 2
-        for low, high in (found.interval(), found.interval(seed_sd=0.1), found.interval(seed_sd=0.1, n_before=4))
-    ]
+    found = paired_difference(BEFORE, AFTER, PROMPTS, share=False)
+    noise = [{}, {"seed_sd": 0.1}, {"seed_sd": 0.1, "n_before": 4}]
+    one, two, several = ((high - low) / 2 for low, high in (found.interval(**each) for each in noise))
     variance = found.standard_error**2
-    assert half[1] / half[0] == pytest.approx(math.sqrt((variance + 2 * 0.01) / variance))
-    assert half[2] / half[0] == pytest.approx(math.sqrt((variance + 1.25 * 0.01) / variance))
+    assert two / one == pytest.approx(math.sqrt((variance + 2 * 0.01) / variance))
+    assert several / one == pytest.approx(math.sqrt((variance + 1.25 * 0.01) / variance))
 
 
 def test_one_prompt_gives_no_interval():
     found = paired_difference(BEFORE, AFTER, ["a"] * 6, share=True)
-    assert found.interval() == (-math.inf, math.inf) and found.n_prompts == 1
+    assert found.interval() == (-1.0, 1.0) and found.n_prompts == 1  # all that a share can do
+    assert paired_difference(BEFORE, AFTER, ["a"] * 6, share=False).interval() == (-math.inf, math.inf)
 
 
 def test_what_is_detectable_is_detected_in_80_of_100_cases():

@@ -1,0 +1,143 @@
+"""Gates from the command: what passes, what is compared with what, night after night."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from tests.tiny import example_rows, write_jsonl
+
+NIGHT = ("eval.baseline=passed", "eval.max_drop.reward_accuracy=0.9")
+
+
+def results(work, run):
+    return json.loads((work.root / "runs" / run / "eval/metrics.json").read_text())
+
+
+def test_nights_are_compared_with_the_run_that_passed_last(work):
+    first = work.run("run", *NIGHT, "run=one")
+    gates = first["jobs"][2]["gates"]
+    assert [(gate["verdict"], gate["value"], gate["against"]) for gate in gates] == [("inconclusive", None, "baseline")]
+    assert first["jobs"][2]["verdict"] == "inconclusive" and first["exit_code"] == 0
+    assert (work.root / "passed").resolve().name == "one"
+    second = work.run("run", *NIGHT, "run=two", "train.seed=1")
+    (gate,) = second["jobs"][2]["gates"]
+    assert gate["name"] == "one" and gate["low"] <= gate["point"] <= gate["high"] and gate["level"] == 0.95
+    third = work.run("run", *NIGHT, "run=three", "train.seed=2", "eval.max_drop.reward_accuracy=-1.0", expect=5)
+    assert third["jobs"][2]["gates"][0]["name"] == "two"
+    assert "drop of reward_accuracy against the baseline two is" in third["message"]
+    assert (work.root / "passed").resolve().name == "two"  # what failed is compared with nothing
+    fourth = work.run("run", *NIGHT, "run=four", "train.seed=3")
+    assert fourth["jobs"][2]["gates"][0]["name"] == "two"
+
+
+def test_the_same_evaluation_is_held_against_the_same_whatever_passes_later(work):
+    work.run("run", *NIGHT, "run=one")
+    first = results(work, "one")
+    work.run("run", *NIGHT, "run=two", "train.seed=1")
+    again = work.run("run", *NIGHT, "run=one")
+    assert again["status"] == "nothing_to_do" and results(work, "one") == first
+    second = results(work, "two")
+    shutil.rmtree(work.root / "runs/one")  # older runs may go
+    assert work.run("run", *NIGHT, "run=two", "train.seed=1")["status"] == "nothing_to_do"
+    assert results(work, "two") == second
+
+
+def test_several_runs_that_passed_can_be_the_baseline(work):
+    pooled = (*NIGHT, "eval.baseline_runs=2")
+    for seed, name in enumerate(("one", "two", "three", "four")):
+        work.run("run", *pooled, f"run={name}", f"train.seed={seed}")
+    assert [each["name"] for each in results(work, "four")["compared_with"]] == ["three, two"]
+    assert results(work, "two")["compared_with"][0]["name"] == "one"
+
+
+def test_a_fixed_anchor_beside_the_newest_run(work):
+    work.run("run", "run=anchor")
+    anchored = ("eval.anchor=anchor", "eval.max_drop={reward_accuracy: 0.9, ranking_accuracy: 0.9}")
+    document = work.run("run", *anchored, "eval.baseline=passed", "run=one", "train.seed=1")["jobs"][2]
+    assert [(gate["metric"], gate["against"], gate["name"]) for gate in document["gates"]] == [
+        (metric, against, "anchor") for against in ("baseline", "anchor")
+        for metric in ("ranking_accuracy", "reward_accuracy")
+    ]  # fmt: skip
+    level = 1 - 0.05 / 4
+    assert {gate["level"] for gate in document["gates"]} == {level}
+    nightly = work.run("eval", *anchored, "eval.baseline=passed", "run=one", "train.seed=1", "eval.looks=365")
+    assert {gate["level"] for gate in nightly["gates"]} == {1 - 0.05 / (4 * 365)}
+    assert nightly["pairs_scored"] == 0
+
+
+def test_the_untrained_policy_is_beaten_or_not_as_a_ranker(work):
+    document = work.run("run")["jobs"][2]
+    (plain, _) = (each for each in document["comparisons"] if each["against"] == "reference")
+    metrics = document["metrics"]
+    assert plain["difference"] == pytest.approx(metrics["ranking_accuracy"] - metrics["ref_ranking_accuracy"])
+    assert plain["low"] == metrics["ranking_accuracy_gain_low"] and plain["verdict"] in ("better", "inconclusive")
+
+
+def test_a_baseline_of_other_pairs_ends_the_job_before_anything_is_scored(work, make_work):
+    other = make_work()
+    write_jsonl(other.data, example_rows(40, start=500))
+    folder = other.run("run")["jobs"][2]["outputs"]["metrics"].removesuffix("/metrics.json")
+    work.run("precompute-ref")
+    work.run("train")
+    asked = (f"eval.baseline={folder}", "eval.max_drop.ranking_accuracy=0.5")
+    document = work.run("eval", *asked, expect=2)
+    assert "was evaluated on other pairs" in document["message"] and "0 are shared" in document["message"]
+    assert not (work.root / "latest/eval/pairs.parquet").exists() and not (work.root / "passed").exists()
+    nowhere = work.run("eval", "eval.baseline=nowhere", "eval.max_drop.ranking_accuracy=0.5", expect=4)
+    assert "There is no evaluation in nowhere" in nowhere["message"]
+
+
+def test_a_limit_on_what_the_data_do_not_give_is_no_pass(work):
+    document = work.run("run", "eval.min.reward_accuracy_equal_length=0.0", expect=2)
+    assert "the data give no value of reward_accuracy_equal_length here" in document["message"]
+    assert "a limit is never passed for lack of a number" in document["message"]
+    assert not (work.root / "passed").exists()
+    assert work.run("eval")["pairs_scored"] == 0  # what was scored is kept
+
+
+def test_limits_on_any_metric_in_any_direction_several_at_once(work):
+    limits = ("eval.min={reward_accuracy: 0.0, ranking_accuracy_gain: -1}", "eval.max={drift: 1000, loss: 0.0}")
+    document = work.run("run", *limits, expect=5)
+    verdicts = {gate["metric"]: gate["verdict"] for gate in document["jobs"][2]["gates"]}
+    assert verdicts == {
+        "reward_accuracy": "passed",
+        "ranking_accuracy_gain": "passed",
+        "drift": "passed",
+        "loss": "failed",
+    }
+    pointed = work.run("eval", *limits, "eval.point=true", "eval.max={drift: 1000}")
+    assert {gate["measured_on"] for gate in pointed["gates"]} == {"reward_accuracy", "ranking_accuracy_gain", "drift"}
+
+
+def test_the_options_are_the_keys(work):
+    work.run("run")
+    limits = ("--min", "reward_accuracy=0.99", "--max-drop", "loss=1", "--baseline", "passed", "--point")
+    done = CliRunner().invoke(app, ["eval", "--config", str(work.config), "--json", *limits])
+    gates = json.loads(done.stdout)["gates"]
+    assert {(gate["metric"], gate["kind"], gate["limit"]) for gate in gates} == {
+        ("reward_accuracy", "min", 0.99),
+        ("loss", "max_drop", 1.0),
+    }
+    assert gates[0]["measured_on"] == "reward_accuracy"
+    wrong = CliRunner().invoke(app, ["eval", "--max-rise", "0.1"])
+    assert wrong.exit_code == 2 and "write it as --max-rise reward_accuracy=0.6" in wrong.stderr
+
+
+def test_metrics_json_is_the_same_to_the_last_byte_whatever_the_order_packs_and_shards(work):
+    """The same policy and pairs: rows the other way round, other packs, the reference scored in two shards."""
+    rows = [row | {"topic": f"t{i % 3}"} for i, row in enumerate(example_rows(40))]
+    write_jsonl(work.data, rows)
+    settings = ("eval.slices=[topic]", "run=run")
+    work.run("run", *settings)
+    metrics = work.root / "runs/run/eval/metrics.json"
+    first = metrics.read_bytes()
+    for place in ("store", "pairs", "runs/run/eval"):
+        shutil.rmtree(work.root / place)
+    write_jsonl(work.data, rows[::-1])
+    for shard in ("0/2", "1/2"):
+        work.run("precompute-ref", "scoring.pack_tokens=96", arguments={"shard": shard, "accept_drift": False})
+    assert work.run("eval", *settings, "scoring.pack_tokens=64")["pairs_scored"] == 6
+    assert metrics.read_bytes() == first
