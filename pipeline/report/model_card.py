@@ -116,13 +116,10 @@ def _training(material: Material, settings: dict[str, Any]) -> list[str]:
     splits = (document.get("coverage") or {}).get("splits") or {}
     if "train" in splits and train:
         objective.append(f", on {count(splits['train'])} preference pairs")
-    for key, said in (
-        ("learning_rate", "peak learning rate"),
-        ("epochs", "epochs"),
-        ("pairs_per_step", "pairs a step"),
-    ):
+    said = {"learning_rate": "peak learning rate {}", "epochs": "epochs: {}", "pairs_per_step": "{} pairs a step"}
+    for key, form in said.items():
         if isinstance(train.get(key), int | float):
-            objective.append(f", {said} {number(train[key])}")
+            objective.append(f", {form.format(number(train[key]))}")
     if train.get("lora"):
         objective.append(", as an adapter")
     lines = [f"{md_text(objective)}."]

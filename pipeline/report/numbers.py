@@ -57,4 +57,4 @@ def duration(seconds: float) -> str:
 
 
 def _minus(text: str) -> str:
-    return text.replace("-", MINUS)
+    return MINUS + text[1:] if text.startswith("-") else text  # an exponent keeps its own

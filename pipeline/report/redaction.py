@@ -10,10 +10,10 @@ REDACTED = "[redacted]"
 
 _SECRET_NAME = r"(?:[\w-]*(?:token|secret|password|passwd|credential|api[_-]?key|access[_-]?key|auth)[\w-]*)"
 _PATTERNS = (
+    (re.compile(r"(?i)\b(?:bearer|basic) [\w.~+/=-]{8,}"), REDACTED),
     (re.compile(r"(?<=://)[^/\s@]+@"), f"{REDACTED}@"),
     (re.compile(rf"(?i)(\b{_SECRET_NAME}\b[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s&;,\"']+)"), rf"\1{REDACTED}"),
     (re.compile(rf"(?i)(--{_SECRET_NAME}[ =])(\"[^\"]*\"|'[^']*'|\S+)"), rf"\1{REDACTED}"),
-    (re.compile(r"(?i)\b(bearer|basic) [\w.~+/=-]{8,}"), rf"\1 {REDACTED}"),
     (re.compile(r"\b(?:hf_|sk-|ghp_|gho_|github_pat_|glpat-|xox[abp]-|AKIA|ASIA|AIza)[\w-]{8,}"), REDACTED),
 )
 
