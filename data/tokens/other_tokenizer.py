@@ -13,7 +13,8 @@ from data.rows.bad_rows import BadRow
 from data.schema import Message, Response
 from data.tokens.chat_template import ChatTemplate, limits, within_limits
 
-_SHOWN = 40  # characters of a text
+_SHOWN = 60  # characters of a text
+_BEFORE = 16  # of these, ahead of the first difference
 _CONVERSATION = (
     Message("user", "Which one?"),
     Message("assistant", "This one."),
@@ -77,7 +78,7 @@ def _text(tokenizer: Any, ids: list[int]) -> str:
 
 def _from_first(text: str, other: str) -> str:
     """A text from a little before where it first differs from another."""
-    return _shortened(text[max(0, _first_difference(text, other) - 8) :])
+    return _shortened(text[max(0, _first_difference(text, other) - _BEFORE) :])
 
 
 def _first_difference(one: Sequence[Any], other: Sequence[Any]) -> int:
