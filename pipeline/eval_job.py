@@ -12,6 +12,7 @@ from pipeline.baselines import keep_baseline, other_evaluations
 from pipeline.evaluation_summary import gate_sentence
 from pipeline.findings import look_further
 from pipeline.inputs import Inputs
+from pipeline.report.job import write_report
 from pipeline.start import keep_start, start_policy
 from pipeline.train_job import command, stored_logps
 from stages.costs import seconds_spared
@@ -39,6 +40,9 @@ def run_eval(inputs: Inputs) -> JobReport:
     report, results = judged(inputs, bound, evaluation)
     if results is not None:
         _apply_verdict(inputs, run, report, results)
+        report.outputs |= write_report(
+            inputs, evaluation.folder, run, prepared.splits["eval"], report.document(), card=True
+        )
     return report
 
 
@@ -113,7 +117,9 @@ def evaluation_about(
         coverage=prepared.coverage,
         reference_id=bound.reference_id if train.reads_reference and not reference_free else None,
         reference_name=bound.name,
-        facts=partial(pair_facts, pairs, prepared, inputs.config.data, inputs.config.eval.slices),
+        facts=partial(
+            pair_facts, pairs, prepared, inputs.config.data, inputs.config.eval.slices if split == "eval" else []
+        ),
         leakage=partial(leakage, prepared.splits["train"], pairs, prepared.coverage),
         look_further=partial(look_further, inputs, bound),
     )

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from data.errors import ConfigError
-from data.identity import document_key
+from data.identity import document_key, set_key
 from stages.evaluation.comparison import Comparison, compare, compare_with_reference
 from stages.evaluation.config import EvalConfig
 from stages.evaluation.evaluation import SCHEMA_VERSION, Evaluation, Findings
@@ -18,7 +19,7 @@ from stages.metrics.gates import Change, Gate, judge_bounds, judge_change, overa
 from stages.metrics.intervals import gate_interval
 from stages.metrics.lengths import length_strata
 from stages.metrics.preference import preference_metrics
-from stages.metrics.slices import slices
+from stages.metrics.slices import PREFIX, slices
 from stages.metrics.values import PAIR_VALUES, has_reference, pair_values
 
 
@@ -35,8 +36,15 @@ def judged_by(
             "settings": config.model_dump(mode="json", exclude={"model", "show_pairs"}),
             "compared_with": compared_with(others, earlier),
             "coverage": evaluation.coverage.document(),
+            "columns": _columns_digest(evaluation) if config.slices else None,
         }
     )
+
+
+def _columns_digest(evaluation: Evaluation) -> str:
+    """sha256 over the columns of the data that slices are cut by, whatever the order of their rows."""
+    columns = evaluation.facts().select("pair_key", cs.starts_with(PREFIX).cast(pl.String))
+    return set_key(str(row) for row in columns.iter_rows())
 
 
 def compared_with(others: Sequence[Other], earlier: dict[str, Any] | None = None) -> list[dict[str, Any]]:
