@@ -7,7 +7,7 @@ from typing import Any
 
 MOST = 10_000  # numbers that one command may give
 _LARGEST = 1e300
-_TRIES = 1000  # lines, from the last one up, at which the object may begin
+_TRIES = 1000  # lines, the last, at which the object may begin
 _OPENING = re.compile(r"^\{", re.MULTILINE)
 
 
@@ -31,7 +31,7 @@ def printed_numbers(printed: str) -> dict[str, float]:
 def _last_object(printed: str) -> dict[str, Any]:
     """The whole of it, or what stands behind the last line from which on it is an object."""
     starts = [match.start() for match in _OPENING.finditer(printed)]
-    for start in reversed(starts[-_TRIES:]):
+    for start in starts[-_TRIES:]:
         with suppress(ValueError, RecursionError):
             return dict(json.loads(printed[start:]))
     raise NoNumbers("printed nothing." if not printed else "printed no JSON object at its end.")
