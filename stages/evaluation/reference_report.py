@@ -122,8 +122,8 @@ def _warnings(report: Mapping[str, Any], n_responses: int) -> Iterator[str]:
     if report["n_pairs"] >= _ENOUGH and report["chosen_nll"] > HIGH_NLL:
         yield (
             "The chosen responses are improbable under the reference: "
-            f"{report['chosen_nll']:.1f} nats a token, where a model that knows such texts has 1 to 3. Its tokenizer or "
-            "its weights may be another model's, or the texts of a language that it was not trained on. Look at the "
+            f"{report['chosen_nll']:.1f} nats a token, where a model that knows such texts has 1 to 3. Its tokenizer "
+            "or its weights may be another model's, or the texts of a language that it was not trained on. Look at the "
             "tokens with `pipeline inspect` and check reference.model."
         )
     if n_responses >= _ENOUGH and report["first_token_nll"] > HIGH_FIRST_NLL:
