@@ -12,7 +12,7 @@ from pipeline.baselines import keep_baseline, other_evaluations
 from pipeline.evaluation_summary import gate_sentence
 from pipeline.findings import look_further
 from pipeline.inputs import Inputs
-from pipeline.report.job import write_report
+from pipeline.report.write import write_report
 from pipeline.start import keep_start, start_policy
 from pipeline.train_job import command, stored_logps
 from stages.costs import seconds_spared

@@ -22,21 +22,22 @@ from data.errors import EnvironmentProblem, GateError, Interrupted, PipelineErro
 from data.pairs.preparation import PreparedPairs
 from pipeline.eval_job import Subject, check_held_out, evaluation_about, failed_gates, judged
 from pipeline.inputs import Inputs
-from pipeline.models.named import NamedModel, find_model
+from pipeline.models.named import NamedModel, bind_for_models, find_model
 from pipeline.models.table import markdown
 from pipeline.models.tokens import TokensOfPairs
+from pipeline.report.write import write_report
 from stages.evaluation.evaluation import Evaluation
 from stages.evaluation.leaderboard import Entry, Failure, leaderboard
 from stages.job import JobReport
 from stages.model_files import unreachable
-from stages.reference import BoundReference, tokenizer_owner
+from stages.reference import BoundReference
 
 logger = logging.getLogger(__name__)
 
 
 def run_eval_models(inputs: Inputs) -> JobReport:
     """Evaluate the models that `eval.model` names, in the place of a run's policy."""
-    bound = _bound(inputs)
+    bound = bind_for_models(inputs)
     prepared = inputs.pairs(bound.folder)
     check_held_out(prepared)
     models = _Models(inputs, bound, prepared)
@@ -46,18 +47,6 @@ def run_eval_models(inputs: Inputs) -> JobReport:
         _tell(alone.report, [alone], [])
         return alone.report
     return _several(models, names)
-
-
-def _bound(inputs: Inputs) -> BoundReference:
-    config = inputs.config
-    if config.evaluates_against_reference:
-        bound = inputs.bind(hold_to_lock=True)
-    else:
-        bound = tokenizer_owner(
-            config.reference, config.scoring.backend, inputs.workspace.lock, download=not inputs.dry_run
-        )
-    # Packs that are right for the reference need not be for a model of another architecture: it is tried.
-    return bound if bound.attention == "rows" else replace(bound, settled=False)
 
 
 class _Models:
@@ -90,6 +79,9 @@ class _Models:
         report, results = judged(self.inputs, self._bound, evaluation)
         if report.status == "dry_run":
             report.details["plan"] = [{"would": "evaluate", "what": name}]
+        if results is not None:
+            held_out = self._prepared.splits["eval"]
+            report.outputs |= write_report(self.inputs, evaluation.folder, held_out=held_out, job=report.document())
         return report, results
 
     def find(self, name: str) -> NamedModel | None:

@@ -1,13 +1,14 @@
 """What `eval.model` names: a run of the work folder, a folder, or a model of the Hub; and where its results go."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from data.errors import StoreError
 from pipeline.inputs import Inputs
 from stages.model_files import locate
-from stages.reference import BoundReference
+from stages.reference import BoundReference, tokenizer_owner
 from stages.run_folder import RunFolder
 
 _LONGEST = 48  # characters of a folder's name, beside the id
@@ -25,6 +26,19 @@ class NamedModel(NamedTuple):
         """Name of the folder of its evaluation: one component, whatever the model is called."""
         words = re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(Path(self.name).parts[-2:])).strip("-.")
         return f"{words[-_LONGEST:].strip('-.') or 'model'}-{self.policy_id[:8]}"
+
+
+def bind_for_models(inputs: Inputs) -> BoundReference:
+    """The reference that models are held against, or, where none is, what makes tokens of their pairs."""
+    config = inputs.config
+    if config.evaluates_against_reference:
+        bound = inputs.bind(hold_to_lock=True)
+    else:
+        bound = tokenizer_owner(
+            config.reference, config.scoring.backend, inputs.workspace.lock, download=not inputs.dry_run
+        )
+    # Packs that are right for the reference need not be for a model of another architecture: it is tried.
+    return bound if bound.attention == "rows" else replace(bound, settled=False)
 
 
 def find_model(inputs: Inputs, bound: BoundReference, name: str) -> NamedModel | None:

@@ -204,7 +204,7 @@ def identity_section(material: Material) -> Section:
     settings = yaml.safe_dump({"eval": redacted(material.settings)}, sort_keys=False, allow_unicode=True)
     passages = [Passage("of this evaluation", Data(settings))] if material.settings else []
     if material.configuration is not None:
-        passages.append(Passage("of the run, config.yaml", Data(_redacted_yaml(material.configuration))))
+        passages.append(Passage("config.yaml, as it was begun", Data(_redacted_yaml(material.configuration))))
     if passages:
         blocks.append(Passages("Configuration; what looks like a secret is left out", passages))
     return Section("identity", "Identity and configuration", blocks)

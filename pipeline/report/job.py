@@ -1,112 +1,63 @@
-"""`pipeline report`, and what `pipeline eval` writes beside its numbers: the page, the summary, the policy's card.
-
-report.html  report.md     beside metrics.json
-policy/README.md           of a run, after an evaluation
-$GITHUB_STEP_SUMMARY       gets report.md, where CI has set it
-"""
+"""`pipeline report`: the evaluation that `pipeline eval` made of the configured policy, as a page and a summary."""
 
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from data.durable import write_bytes
-from data.errors import PipelineError, StoreError
-from data.store.reference_store import ReferenceStore
-from data.store.storage import LocalStorage
+from data.errors import ConfigError, PipelineError, StoreError
 from data.tokens.token_pairs import TokenPairs
 from pipeline.inputs import Inputs
-from pipeline.report.compose import compose
-from pipeline.report.markdown import append_to_job_summary, summary_of
-from pipeline.report.material import (
-    Material,
-    jobs_about,
-    read_configuration,
-    read_evaluation,
-    read_generations,
-    read_steps,
-)
-from pipeline.report.model_card import write_card
-from pipeline.report.page import html_page, is_page_of, page_key
-from pipeline.report.texts import most_wrong
+from pipeline.models.named import bind_for_models, find_model
+from pipeline.report.material import read_evaluation
+from pipeline.report.write import write_report
 from pipeline.start import start_policy
-from stages.costs import ledger
 from stages.job import JobReport
 from stages.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
 
+class _Evaluated(NamedTuple):
+    name: str
+    folder: Path
+    run: RunFolder | None
+    held_out: TokenPairs | None
+
+
 def run_report(inputs: Inputs) -> JobReport:
-    """The report of the configured run's evaluation, or of the latest run's; loads no model."""
-    run, held_out = _evaluated_run(replace(inputs, dry_run=True))
-    document, _ = read_evaluation(run.path / "eval")
-    outputs = write_report(inputs, run.path / "eval", run, held_out)
-    report = JobReport("report", "done", run.path.name, pairs=document["n_pairs"], outputs=outputs)
-    report.details = {"verdict": document["verdict"]}
+    """The report of each evaluation that is meant; loads no model."""
+    looking = replace(inputs, dry_run=True)
+    found = _of_models(looking) if inputs.config.eval.model else [_of_run(looking)]
+    report = JobReport("report", run=found[0].name)
+    for each in found:
+        document, _ = read_evaluation(each.folder)
+        outputs = write_report(inputs, each.folder, each.run, each.held_out)
+        named = f" of {each.name}" if len(found) > 1 else ""
+        report.outputs |= {f"{what}{named}": path for what, path in outputs.items()}
+        report.pairs = document["n_pairs"]
+        report.details.setdefault("verdicts", {})[each.name] = document["verdict"]
     return report
 
 
-def write_report(
-    inputs: Inputs,
-    folder: Path,
-    run: RunFolder | None = None,
-    held_out: TokenPairs | None = None,
-    job: dict[str, Any] | None = None,
-    *,
-    card: bool = False,
-) -> dict[str, str]:
-    """Write report.html and report.md of the evaluation in this folder; returns what was written, by what it is.
-
-    `run` is the policy's, if it is a run's; `held_out` are the pairs, for texts that `eval.show_pairs` asks for; `job`
-    is the evaluation's own document, which is not written yet; with `card` the run's policy gets its model card.
-
-    Raises:
-        StoreError: there is no whole evaluation.
-    """
-    material = gather(inputs, folder, run, held_out, job)
-    page, text = folder / "report.html", folder / "report.md"
-    key = page_key(material.key)
-    if not is_page_of(page, key) or not text.is_file():
-        report = compose(material)
-        write_bytes(text, summary_of(report))
-        write_bytes(page, html_page(report, key))
-    outputs = {"report": str(page), "summary": str(text)}
-    if card and run is not None and (written := write_card(material, run.policy)) is not None:
-        outputs["card"] = str(written)
-    append_to_job_summary(text.read_bytes())
-    return outputs
+def _of_models(inputs: Inputs) -> list[_Evaluated]:
+    """The evaluations of the models that `eval.model` names."""
+    bound = bind_for_models(inputs)
+    held_out = inputs.pairs(bound.folder).splits["eval"]
+    found = []
+    for name in inputs.config.eval.model:
+        model = find_model(inputs, bound, name)
+        if model is None:
+            raise ConfigError(
+                f"eval.model: {name} is neither a folder on this machine nor a model that the Hub's local cache has, "
+                "so it cannot be told which evaluation is its. Correct eval.model, or make the model reachable."
+            )
+        found.append(_Evaluated(name, inputs.workspace.evaluations / model.evaluation, None, held_out))
+    return found
 
 
-def gather(
-    inputs: Inputs,
-    folder: Path,
-    run: RunFolder | None = None,
-    held_out: TokenPairs | None = None,
-    job: dict[str, Any] | None = None,
-) -> Material:
-    """What the report is made of, as far as it is there."""
-    document, pairs = read_evaluation(folder)
-    settings = inputs.config.eval.model_dump(mode="json")
-    wrong = []
-    if held_out is not None and inputs.config.eval.show_pairs:
-        wrong = most_wrong(pairs, held_out, inputs.workspace.pairs.tokenizer, inputs.config.eval.show_pairs)
-    return Material(
-        document=document,
-        pairs=pairs,
-        generations=read_generations(folder),
-        steps=[] if run is None else read_steps(run),
-        configuration=None if run is None else read_configuration(run),
-        jobs=_jobs(inputs, document, run, job),
-        costs=_costs(inputs, document),
-        settings=settings,
-        stack=_stack(folder, document),
-        wrong=wrong,
-    )
-
-
-def _evaluated_run(inputs: Inputs) -> tuple[RunFolder, TokenPairs | None]:
-    """The configured run if it is evaluated, otherwise the latest; and the held-out pairs, if they are at hand."""
+def _of_run(inputs: Inputs) -> _Evaluated:
+    """The configured run if it is evaluated, otherwise the latest; with the held-out pairs, if they are at hand."""
     held_out, why = None, "it is not evaluated"
     try:
         bound = inputs.bind()
@@ -115,7 +66,7 @@ def _evaluated_run(inputs: Inputs) -> tuple[RunFolder, TokenPairs | None]:
         start = start_policy(inputs, bound, prepared.splits, download=False)
         run, _ = inputs.run(bound, prepared.splits, start.policy_id)
         if (run.path / "eval" / "metrics.json").is_file():
-            return run, held_out
+            return _Evaluated(run.path.name, run.path / "eval", run, held_out)
         why = f"run {run.path.name} is not evaluated"
     except PipelineError as error:
         why = str(error).rstrip(".")
@@ -126,41 +77,4 @@ def _evaluated_run(inputs: Inputs) -> tuple[RunFolder, TokenPairs | None]:
             f"({why}). Run: pipeline eval (with the same --config and --set)."
         )
     logger.warning("the report is of the latest run, %s, not of the configured one (%s)", latest.path.name, why)
-    return latest, held_out
-
-
-def _jobs(
-    inputs: Inputs, document: dict[str, Any], run: RunFolder | None, job: dict[str, Any] | None
-) -> dict[str, dict[str, Any]]:
-    """Documents of the three jobs that are about this evaluation; `job` is that of the one under way."""
-    last = {name: inputs.workspace.last_job(name) for name in ("precompute-ref", "train", "eval")}
-    if job is not None and job["seconds"] > 0:
-        from stages.scoring.model import device_name
-
-        last["eval"] = job | {"device": device_name()}
-    reference = (document.get("reference") or {}).get("id")
-    name = (document.get("policy") or {}).get("name") if run is None else run.path.name
-    return jobs_about(last, name, reference)
-
-
-def _costs(inputs: Inputs, document: dict[str, Any]) -> dict[str, Any]:
-    """What scoring the reference took; nothing where its store is out of reach."""
-    reference = (document.get("reference") or {}).get("id")
-    if reference is None:
-        return {}
-    try:
-        return ledger(inputs.workspace.store(inputs.config.store, reference), document["coverage"]["used"])
-    except PipelineError as error:
-        logger.warning("what scoring the reference took is not known: %s", error)
-        return {}
-
-
-def _stack(folder: Path, document: dict[str, Any]) -> dict[str, str]:
-    """Versions and device that scored the policy, as its stored scores have them."""
-    policy = (document.get("policy") or {}).get("id")
-    if policy is None:
-        return {}
-    for _, part in ReferenceStore(LocalStorage(folder / "scores"), policy).checked_parts("parts"):
-        if not isinstance(part, StoreError):
-            return dict(part.stack)
-    return {}
+    return _Evaluated(latest.path.name, latest.path / "eval", latest, held_out)

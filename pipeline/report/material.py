@@ -20,6 +20,8 @@ from data.errors import StoreError
 from stages.run_folder import RunFolder
 
 SCHEMA_VERSION = 2
+_OF_A_JOB = ("pairs", "pairs_scored", "pairs_stored_before", "tokens", "seconds", "seconds_saved", "device")
+"""What is told of a job, out of its document."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class Material:
     steps: list[dict[str, Any]] = field(default_factory=list)
     """metrics.jsonl, an entry for each optimiser step."""
     configuration: str | None = None
-    """The run's config.yaml."""
+    """The config.yaml of the run, or of the evaluation of a model that is no run's."""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By the job's name, the document of its last run that did something, if it was about this run or reference."""
     costs: dict[str, Any] = field(default_factory=dict)
@@ -123,21 +125,25 @@ def read_steps(run: RunFolder) -> list[dict[str, Any]]:
     return steps
 
 
-def read_configuration(run: RunFolder) -> str | None:
-    """The run's config.yaml."""
+def read_configuration(folder: Path) -> str | None:
+    """The config.yaml of a run, or of an evaluation that is no run's."""
     try:
-        return (run.path / "config.yaml").read_text(encoding="utf-8")
+        return (folder / "config.yaml").read_text(encoding="utf-8")
     except (FileNotFoundError, ValueError):
         return None
 
 
 def jobs_about(jobs: Mapping[str, dict[str, Any] | None], run: str | None, reference: str | None) -> dict[str, Any]:
-    """Those of the jobs' documents that are about this run, or score this reference."""
+    """Those of the jobs' documents that are about this run (or model), or score this reference."""
     found = {}
     for name, job in jobs.items():
-        if job is None:
-            continue
-        about = job.get("reference_id") == reference if name == "precompute-ref" else job.get("run") == run
-        if about:
-            found[name] = job
+        for one in [] if job is None else [job, *_models_of(job)]:
+            about = one.get("reference_id") == reference if name == "precompute-ref" else one.get("run") == run
+            if about and one["seconds"] > 0:
+                found[name] = {key: one[key] for key in _OF_A_JOB if key in one}
     return found
+
+
+def _models_of(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """The evaluations that one job made of several models, each on the job's device."""
+    return [{"device": job.get("device", ""), **model} for model in job.get("models") or []]

@@ -1,6 +1,7 @@
 """`pipeline report` on what the jobs leave: one page and one summary, nothing else changed, no model loaded."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -10,10 +11,10 @@ from data.errors import StoreError
 from pipeline.config import load_config
 from pipeline.control import ProcessControl
 from pipeline.inputs import Inputs
-from pipeline.report.job import write_report
+from pipeline.report.write import write_report
 from stages.run_folder import RunFolder
 from tests.pipeline.report.documents import document, pairs_frame, write_evaluation
-from tests.tiny import Work
+from tests.tiny import Work, save_model
 
 BLOCK_TORCH = "import sys; sys.modules['torch'] = None; from pipeline.__main__ import main; main()"
 
@@ -36,7 +37,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def test_the_report_joins_the_three_jobs(done):
     report = done.run("report")
-    assert report["status"] == "done" and report["exit_code"] == 0 and report["verdict"] == "passed"
+    assert report["status"] == "done" and report["exit_code"] == 0 and report["verdicts"] == {report["run"]: "passed"}
     assert set(report["outputs"]) == {"report", "summary"} and report["pairs"] == 6
     page, summary = (Path(report["outputs"][name]).read_text() for name in ("report", "summary"))
     said = ("Passed", "the gate passed", report["run"], "score the reference", "Norm of the gradient", "18 steps",
@@ -59,6 +60,16 @@ def test_it_changes_nothing_else_and_gives_the_same_bytes(done):
     done.run("report")
     assert {path: Path(path).read_bytes() for path in outputs.values()} == written
     assert stamps == [Path(path).stat().st_mtime_ns for path in outputs.values()]  # not even drawn again
+
+
+def test_the_evaluation_has_written_the_very_report(done):
+    """By its own account of itself, which stands in jobs/eval.json only afterwards."""
+    gates = ("eval.min={reward_accuracy: 0.4}", "eval.point=true")
+    shutil.rmtree((done.root / "latest" / "eval").resolve())
+    outputs = done.run("eval", *gates)["outputs"]
+    written = [Path(outputs[name]).read_bytes() for name in ("report", "summary")]
+    done.run("report", *gates)
+    assert [Path(outputs[name]).read_bytes() for name in ("report", "summary")] == written
 
 
 def test_it_needs_no_torch(done):
@@ -141,3 +152,19 @@ def test_the_summary_of_a_ci_step_is_written(work, monkeypatch):
     for _ in range(2):
         write_report(inputs(work), folder)
     assert step.read_text() == "\n" + (folder / "report.md").read_text()
+
+
+def test_models_that_no_run_made_have_their_reports(done, tmp_path):
+    models = [str(save_model(tmp_path / f"model{i}", seed=i + 5)) for i in range(2)]
+    chosen = f"eval.model={models}"
+    done.run("eval", chosen)
+    pages = sorted(done.root.glob("evaluations/*/report.html"))
+    before = snapshot(done.root)
+    assert len(pages) == 2 and all("how many times" not in page.read_text() for page in pages)
+    report = done.run("report", chosen)
+    assert snapshot(done.root) == before and list(report["verdicts"]) == models
+    assert sorted(path for what, path in report["outputs"].items() if what.startswith("report of ")) == [
+        *map(str, pages)
+    ]
+    missing = done.run("report", f"eval.model={tmp_path / 'none'}", expect=2)["message"]
+    assert "none is neither a folder on this machine nor a model" in missing
