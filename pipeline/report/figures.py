@@ -134,7 +134,7 @@ def _figure(name: str) -> Iterator[tuple["Figure", "Axes"]]:
 
 def _label(axes: "Axes", x: str, y: str) -> None:
     axes.set_xlabel(x, color=GREY)
-    axes.set_title(y, loc="left", fontsize=_SIZE, color=GREY, pad=2, x=-(_LEFT - 4) / (_WIDTH - _LEFT - _RIGHT))
+    axes.figure.text(4 / _WIDTH, 1 - (_TOP - 2) / _HEIGHT, y, color=GREY, va="bottom")  # a title would cost a layout
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(_tick)
         axis.set_tick_params(length=3, width=0.6, color=PALE)
