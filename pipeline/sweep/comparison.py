@@ -39,7 +39,9 @@ class RunResult:
 
     def document(self) -> dict[str, Any]:
         """As it stands in sweep.json."""
-        return _values(self.train) | {"seed": self.train.seed} | {k: v for k, v in asdict(self).items() if k != "train"}
+        return (
+            setting_of(self.train) | {"seed": self.train.seed} | {k: v for k, v in asdict(self).items() if k != "train"}
+        )
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Setting:
         """As it stands in sweep.json."""
         states = [run.status for run in self.runs]
         return {
-            **_values(self.runs[0].train),
+            **setting_of(self.runs[0].train),
             "objective_name": self.runs[0].train.objective_name(),
             "seeds": [run.train.seed for run in self.runs],
             **{state: states.count(state) for state in ("done", "failed", "pending")},
@@ -70,7 +72,7 @@ class Setting:
 
 def comparison(runs: Sequence[RunResult], n_dev_pairs: int, n_held_out_pairs: int) -> dict[str, Any]:
     """Runs, settings, the choice (None while runs are to come, or where no setting is complete), the noise of seeds."""
-    alike = groupby(runs, key=lambda run: _values(run.train))
+    alike = groupby(runs, key=lambda run: setting_of(run.train))
     settings = [_setting(list(group), n_dev_pairs, n_held_out_pairs) for _, group in alike]
     pending = any(run.status == "pending" for run in runs)
     chosen = None if pending else choose(settings)
@@ -128,6 +130,6 @@ def _mean(scores: Sequence[Score], n_pairs: int) -> Score | None:
     return Score(value, *wilson(value * n_pairs, n_pairs), drift)
 
 
-def _values(train: TrainConfig) -> dict[str, Any]:
+def setting_of(train: TrainConfig) -> dict[str, Any]:
     """What a setting is."""
     return {"objective": train.objective, "beta": train.beta, "learning_rate": train.learning_rate}

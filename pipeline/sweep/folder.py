@@ -20,7 +20,7 @@ from pipeline.sweep.plot import picture
 from pipeline.sweep.runs import GridRuns
 from pipeline.sweep.table import markdown
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ class SweepFolder:
                 "identity": runs.identity,
                 "metric": runs.metric,
                 **comparison(results, len(splits["dev"]), len(splits["eval"])),
+                "seed_sd_beyond_pairs": runs.seed_sd_beyond_pairs(),
             }
             if document != before:
                 write_json(self.path / "sweep.json", document)

@@ -1,9 +1,11 @@
 """The runs of a grid: making them, and finding those that are finished, whoever made them."""
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
 from typing import Any, Literal
 
 from data.errors import PipelineError
@@ -12,13 +14,15 @@ from data.pairs.preparation import PreparedPairs
 from pipeline.eval_job import evaluation_of
 from pipeline.inputs import Inputs
 from pipeline.start import Start, start_policy
-from pipeline.sweep.comparison import RunResult, Score
+from pipeline.sweep.comparison import RunResult, Score, setting_of
 from pipeline.sweep.config import Metric
 from pipeline.sweep.grid import GridPoint
 from pipeline.train_job import train_policy
 from stages.evaluate import evaluate
 from stages.evaluation.evaluation import Evaluation
 from stages.job import JobReport
+from stages.metrics.paired import seed_variance
+from stages.metrics.values import PAIR_VALUES, pair_values
 from stages.reference import BoundReference
 from stages.run_folder import RunFolder, visits_key
 
@@ -70,6 +74,21 @@ class GridRuns:
         """What is known of it before it is finished."""
         point = self.points[i]
         return RunResult(point.config.train, point.assignments, self._folders[i][0].path.name, "pending")
+
+    def seed_sd_beyond_pairs(self) -> float | None:
+        """What `eval.seed_sd` takes: the noise of seeds that flips of single held-out pairs do not explain.
+
+        None where no two finished runs differ in the seed alone.
+        """
+        variances: list[float] = []
+        finished = [i for i in range(len(self.points)) if self.finished(i) is not None]
+        for _, alike in groupby(finished, key=lambda i: setting_of(self.points[i].config.train)):
+            frames = [self._evaluation(i, "eval", read_store=False).scored() for i in alike]
+            known = [frame.sort("pair_key", "row") for frame in frames if frame is not None]
+            values = [pair_values(frame, self.metric) for frame in known]
+            prompts = known[0]["prompt_key"].to_list() if known else []
+            variances += seed_variance(values, prompts, share=PAIR_VALUES[self.metric].share)
+        return math.sqrt(max(0.0, math.fsum(variances) / len(variances))) if variances else None
 
     def _look(self, i: int) -> None:
         if not self.is_trained(i):

@@ -75,7 +75,11 @@ def _noise(document: dict[str, Any]) -> str:
     metric, sd = document["metric"].replace("_", " "), document["seed_sd"]
     if sd is None:
         return "The noise of seeds is not known: it takes two seeds or more (sweep.seed)."
-    return f"Seeds of one setting differ in held-out {metric} by a standard deviation of {sd:.3f}."
+    beyond = document["seed_sd_beyond_pairs"]
+    return (
+        f"Seeds of one setting differ in held-out {metric} by a standard deviation of {sd:.3f}; {beyond:.4f} is more than "
+        "single pairs explain, and what gates have to allow for (eval.seed_sd)."
+    )
 
 
 def _again(document: dict[str, Any]) -> list[tuple[str, str]]:

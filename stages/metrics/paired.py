@@ -5,8 +5,10 @@ test on one pair of runs: another training seed gives another policy. Its standa
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +109,16 @@ def paired_difference(
         lost=int(np.count_nonzero(differences < 0)),
         most=1.0 if share else math.inf,
     )
+
+
+def seed_variance(runs: Sequence[npt.NDArray[np.float64]], prompts: Clusters, *, share: bool) -> list[float]:
+    """Of each two runs that differ in the seed alone, an unbiased estimate of a run's variance beyond that of its pairs.
+
+    `runs` are values of the same pairs, (N,) each. The square of a difference is expected to be its standard error's
+    square plus twice that variance; an estimate may be below 0, their mean is to be taken (and no less than 0 then).
+    """
+    found = [paired_difference(one, other, prompts, share=share) for one, other in combinations(runs, 2)]
+    return [(each.difference**2 - each.standard_error**2) / 2 for each in found]
 
 
 def paired_bootstrap(

@@ -58,7 +58,8 @@ def test_every_run_is_there_and_one_is_chosen(swept):
     assert document["status"] == "done" and document["run"] == found["choice"]["run"]
     assert [(run["beta"], run["seed"]) for run in found["runs"]] == [(0.05, 0), (0.05, 1), (0.5, 0), (0.5, 1)]
     assert [setting["seeds"] for setting in found["settings"]] == [[0, 1], [0, 1]]
-    assert found["schema_version"] == 1 and found["metric"] == "reward_accuracy" and found["seed_sd"] >= 0
+    assert found["schema_version"] == 2 and found["metric"] == "reward_accuracy" and found["seed_sd"] >= 0
+    assert 0 <= found["seed_sd_beyond_pairs"] <= found["seed_sd"]
     assert folder(work).name == found["identity"][:12] and len({run["run"] for run in found["runs"]}) == 4
     for run in found["runs"]:
         assert run["status"] == "done" and run["message"] is None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.metrics.paired import paired_bootstrap, paired_difference
+from stages.metrics.paired import paired_bootstrap, paired_difference, seed_variance
 
 BEFORE = np.array([1.0, 0.0, 1.0, 0.5, 1.0, 1.0])
 AFTER = np.array([1.0, 1.0, 0.0, 0.5, 0.0, 0.0])
@@ -148,6 +148,19 @@ def test_intervals_cover_the_true_difference_in_95_of_100_cases(per_prompt):
             covered["bootstrap"] += low <= true <= high
     assert covered["student"] / times == pytest.approx(0.95, abs=3.3 * math.sqrt(0.95 * 0.05 / times))
     assert covered["bootstrap"] / 200 == pytest.approx(0.95, abs=0.06)
+
+
+def test_the_noise_of_seeds_beyond_single_pairs_is_found():
+    """Runs whose pairs flip by themselves have none; runs that move as wholes have what they move by."""
+    rng = np.random.default_rng(7)
+    n, prompts = 400, np.arange(400)
+    for moved in (0.0, 0.05):
+        found = []
+        for _ in range(300):
+            own = rng.normal(size=n)
+            runs = [own + rng.normal(0, moved) + 0.3 * rng.normal(size=n) for _ in range(3)]
+            found += seed_variance(runs, prompts, share=False)
+        assert np.mean(found) == pytest.approx(moved**2, abs=2.5e-4)
 
 
 def _share(threshold: float) -> float:
