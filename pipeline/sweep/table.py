@@ -77,8 +77,8 @@ def _noise(document: dict[str, Any]) -> str:
         return "The noise of seeds is not known: it takes two seeds or more (sweep.seed)."
     beyond = document["seed_sd_beyond_pairs"]
     return (
-        f"Seeds of one setting differ in held-out {metric} by a standard deviation of {sd:.3f}; {beyond:.4f} is more than "
-        "single pairs explain, and what gates have to allow for (eval.seed_sd)."
+        f"Seeds of one setting differ in held-out {metric} by a standard deviation of {sd:.3f}; {beyond:.4f} is more "
+        "than single pairs explain, and what gates have to allow for (eval.seed_sd)."
     )
 
 

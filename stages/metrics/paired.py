@@ -112,7 +112,7 @@ def paired_difference(
 
 
 def seed_variance(runs: Sequence[npt.NDArray[np.float64]], prompts: Clusters, *, share: bool) -> list[float]:
-    """Of each two runs that differ in the seed alone, an unbiased estimate of a run's variance beyond that of its pairs.
+    """Of each two runs that differ in the seed alone, an unbiased estimate of a run's variance beyond its pairs'.
 
     `runs` are values of the same pairs, (N,) each. The square of a difference is expected to be its standard error's
     square plus twice that variance; an estimate may be below 0, their mean is to be taken (and no less than 0 then).

@@ -82,7 +82,7 @@ def test_a_value_that_stands_twice_is_refused(load, axis):
         ),
         (
             ("eval.min={reward_accuracy: 0.6}", "sweep.objective=[sigmoid, naive]"),
-            "objective: naive: eval.min and eval.max: reward_accuracy cannot be had with the objective naive",
+            "objective: naive: eval.min: reward_accuracy cannot be had with the objective naive",
         ),
     ],
 )
