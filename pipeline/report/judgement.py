@@ -66,9 +66,21 @@ def gate_sentence(gate: dict[str, Any]) -> Text:
         return [metric, f": nothing to compare with yet; a {moved} of at most {limit} is allowed"]
     against = [" against the ", str(gate["against"]), " ", Data(gate.get("name") or "")]
     level = f"{100 * (gate.get('level') or 0.95):.4g} %"
-    told = f": a {moved} of {signed(gate['point'])} ({level} interval {signed_interval(gate['low'], gate['high'])})"
-    reason = "; the interval holds the limit" if gate["verdict"] == "inconclusive" else ""
-    return [metric, told, *against, f"; at most {limit} is allowed{reason}"]
+    ends = f"between {signed(gate['low'])} and {signed(gate['high'])} ({level} interval)"
+    reason = ": the interval holds the limit" if gate["verdict"] == "inconclusive" else ""
+    return [
+        metric,
+        _moved(gate["point"], moved),
+        *against,
+        f"; the {moved} is {ends}, at most {limit} is allowed{reason}",
+    ]
+
+
+def _moved(by: float, direction: str) -> str:
+    """A drop below 0 is a rise, and the other way round."""
+    if share(abs(by)) == share(0.0):
+        return " is as it was"
+    return f" {'dropped' if (by > 0) == (direction == 'drop') else 'rose'} by {share(abs(by))}"
 
 
 def comparison_section(material: Material) -> list[Section]:
@@ -103,7 +115,7 @@ def _comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
         *(Column("before"), Column("after"), Column("difference"), Column("95 % interval")),
         Column("around 0", "mark"),
         Column("", "text"),
-        *(Column("gained"), Column("lost"), Column("McNemar p"), Column("seen in 80 %")),
+        *(Column("pairs up"), Column("pairs down"), Column("McNemar p"), Column("seen in 80 %")),
     ]
     return Table(columns, [_comparison_row(row) for row in rows])
 

@@ -92,7 +92,7 @@ def md_text(text: Text) -> str:
 def _piece(piece: str) -> str:
     if not isinstance(piece, Data):
         return piece
-    return code_span(piece, _MOST_OF_A_SENTENCE if isinstance(piece, Sentence) else _MOST_CHARACTERS)
+    return code_span(piece.replace("`", "'"), _MOST_OF_A_SENTENCE) if isinstance(piece, Sentence) else code_span(piece)
 
 
 def code_span(text: str, most: int = _MOST_CHARACTERS) -> str:

@@ -12,7 +12,8 @@ def share(value: float) -> str:
 
 def signed(value: float) -> str:
     """The same with its sign."""
-    return _minus(f"{value:+.3f}")
+    text = f"{value:+.3f}"
+    return "+0.000" if text == "-0.000" else _minus(text)
 
 
 def interval(low: float, high: float) -> str:

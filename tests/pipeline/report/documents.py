@@ -76,7 +76,7 @@ def document(pairs: pl.DataFrame | None = None, name: str = "night-7", text: str
             "n_pairs": n,
             "chosen_nll": 1.9,
             "end_probability": 0.02,
-            "warnings": [said("Looks like a base model.")],
+            "warnings": [said("Looks like a base model: see `pipeline inspect`.")],
         },
         "external": {said("judge"): {"command_id": "1", "metrics": {said("win/rate"): 0.6}}},
         "comparisons": [

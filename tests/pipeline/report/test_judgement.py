@@ -20,14 +20,17 @@ def said(text) -> str:
         ),
         (gate("drift", "max", 0.05, "failed", 0.13), "drift is 0.130; at most 0.05 is wanted"),
         (
-            gate("loss", "max_rise", 0.0, "failed", 0.04, 0.01, 0.07, "anchor", "night-1"),
-            "loss: a rise of +0.040 (95 % interval +0.010 to +0.070) against the anchor night-1; at most 0 is allowed",
+            gate("loss", "max_rise", 0.0, "failed", 0.04, 0.01, 0.07, "anchor", "a"),
+            (
+                "loss rose by 0.040 against the anchor a; the rise is between +0.010 and +0.070 (95 % interval), "
+                "at most 0 is allowed"
+            ),
         ),
         (
-            gate("loss", "max_drop", 0.01, "inconclusive", 0.0, -0.02, 0.02, "baseline", "b"),
+            gate("loss", "max_drop", 0.01, "inconclusive", -0.004, -0.02, 0.02, "baseline", "b"),
             (
-                "loss: a drop of +0.000 (95 % interval \u22120.020 to +0.020) against the baseline b; at most 0.01 is "
-                "allowed; the interval holds the limit"
+                "loss rose by 0.004 against the baseline b; the drop is between \u22120.020 and +0.020 "
+                "(95 % interval), at most 0.01 is allowed: the interval holds the limit"
             ),
         ),
         (
@@ -40,9 +43,25 @@ def test_a_gate_is_a_sentence(found, sentence):
     assert said(gate_sentence(found)) == sentence
 
 
+@pytest.mark.parametrize(
+    ("kind", "by", "said_of_it"),
+    [
+        ("max_drop", 0.02, "loss dropped by 0.020"),
+        ("max_drop", -0.02, "loss rose by 0.020"),
+        ("max_rise", 0.02, "loss rose by 0.020"),
+        ("max_rise", -0.02, "loss dropped by 0.020"),
+        ("max_rise", -0.0002, "loss is as it was"),
+    ],
+)
+def test_a_drop_below_0_is_a_rise(kind, by, said_of_it):
+    assert said(gate_sentence(gate("loss", kind, 0.1, "passed", by, -0.03, 0.03, "baseline", "b"))).startswith(
+        said_of_it
+    )
+
+
 def test_the_level_of_many_looks_is_told():
     found = gate("loss", "max_drop", 0.01, "failed", 0.2, 0.1, 0.3, "baseline", "b") | {"level": 1 - 0.05 / 365}
-    assert "(99.99 % interval" in said(gate_sentence(found))
+    assert "(99.99 % interval)" in said(gate_sentence(found))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,10 @@ def test_verdict_gates_comparisons_and_results_in_this_order():
     assert "It jumps over the dog" not in text and "How many times" not in text  # no text of the data
 
 
+def test_a_warning_is_a_whole_sentence():
+    assert "**Warning.** `Looks like a base model: see 'pipeline inspect'.`" in summary()
+
+
 def rendered(text: str) -> str:
     return MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(text)
 

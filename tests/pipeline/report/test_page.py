@@ -80,7 +80,7 @@ def hostile() -> bytes:
 def test_the_verdict_comes_first_then_the_gates_what_failed_before_what_passed(usual):
     text = text_of(usual)
     said = ("Failed", "1 of 3 gates failed", "night-7", "drift is 0.130; at most 0.05 is wanted",
-            "reward_accuracy: a drop of +0.040", "at least 0.6 is wanted", "Against the baseline night-6",
+            "reward_accuracy dropped by 0.040", "at least 0.6 is wanted", "Against the baseline night-6",
             "What this cannot see", "ranking accuracy")  # fmt: skip
     places = [text.index(words) for words in said]
     assert places == sorted(places)
