@@ -119,7 +119,7 @@ def _gates(
     if missing := sorted(bounded - metrics.keys()):
         raise ConfigError(
             f"eval.min and eval.max: the data give no value of {', '.join(missing)} here, and a limit is never passed "
-            "for lack of a number. Take the limit out, or evaluate on pairs that have one (docs/metrics.md says what "
+            "for lack of a number. Take the limit out, or evaluate on pairs that have one (docs/eval-metrics.md says what "
             f"each needs). There are: {', '.join(sorted(metrics))}."
         )
     prompts = pairs["prompt_key"].to_list()
