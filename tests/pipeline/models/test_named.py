@@ -78,3 +78,23 @@ def test_a_revision_stands_behind_the_id(find, monkeypatch):
     monkeypatch.setattr("pipeline.models.named.locate", lambda *which, **how: asked.append((*which, how["download"])))
     assert find("owner/name@v2") is None and find("owner/name") is None
     assert asked == [("owner/name", "v2", True), ("owner/name", None, True)]
+
+
+@pytest.mark.parametrize(
+    "names", [["owner/name@v2", "./a: b"], ["[x]", "12e5", "yes", "20261121"], ["'", '"', "名前 #"]]
+)
+def test_the_option_is_the_key_whatever_the_name(names, monkeypatch, work):
+    from typer.testing import CliRunner
+
+    from pipeline.cli import app
+
+    asked = []
+    monkeypatch.setattr("pipeline.chain.run_command", lambda job, options: asked.append(options) or 0)
+    arguments = [part for name in names for part in ("--model", name)]
+    assert CliRunner().invoke(app, ["eval", *arguments]).exit_code == 0
+    assert load_config(work.config, asked[0].assignments).eval.model == names
+
+
+def test_a_model_that_is_named_twice_is_refused(work):
+    with pytest.raises(ConfigError, match=r"eval\.model: named twice: a"):
+        load_config(work.config, ["eval.model=[a, b, a]"])
