@@ -15,6 +15,7 @@ from pipeline.inputs import Inputs
 from pipeline.report.write import write_report
 from pipeline.start import keep_start, start_policy
 from pipeline.train_job import command, stored_logps
+from pipeline.workers import shard_of
 from stages.costs import seconds_spared
 from stages.evaluate import evaluate, plan_evaluate
 from stages.evaluation.evaluation import Evaluation
@@ -22,6 +23,7 @@ from stages.evaluation.pair_facts import leakage, pair_facts
 from stages.job import JobReport
 from stages.reference import BoundReference
 from stages.run_folder import RunFolder
+from stages.units import ALL, Shard
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +36,11 @@ def run_eval(inputs: Inputs) -> JobReport:
     start = start_policy(inputs, bound, prepared.splits, download=False)
     run, document = inputs.run(bound, prepared.splits, start.policy_id)
     _check_trained(inputs, run, document)
-    if not inputs.dry_run:
+    worker = shard_of(None)
+    if not inputs.dry_run and worker.index == 0:
         keep_start(inputs, run, start)
     evaluation = evaluation_of(inputs, bound, run, prepared, reference_free=inputs.config.eval.reference_free)
-    report, results = judged(inputs, bound, evaluation)
+    report, results = judged(inputs, bound, evaluation, worker)
     if results is not None:
         _apply_verdict(inputs, run, report, results)
         report.outputs |= write_report(
@@ -55,13 +58,21 @@ def check_held_out(prepared: PreparedPairs) -> None:
         )
 
 
-def judged(inputs: Inputs, bound: BoundReference, evaluation: Evaluation) -> tuple[JobReport, dict[str, Any] | None]:
-    """The evaluation made, or found, and judged: its report and the metrics document; in a dry run, the plan alone."""
+def judged(
+    inputs: Inputs, bound: BoundReference, evaluation: Evaluation, worker: Shard = ALL
+) -> tuple[JobReport, dict[str, Any] | None]:
+    """The evaluation made, or found, and judged: its report and the metrics document.
+
+    In a dry run there is the plan alone, and of several workers the first alone has the document.
+    """
     others = other_evaluations(inputs.config.eval, inputs.workspace, evaluation.folder)
     if inputs.dry_run:
         return plan_evaluate(evaluation), None
-    keep_baseline(inputs.config.eval, others, evaluation.folder)
-    report, results = evaluate(evaluation, inputs.config.eval, inputs.numerics(bound), inputs.control, others)
+    if worker.index == 0:
+        keep_baseline(inputs.config.eval, others, evaluation.folder)
+    report, results = evaluate(evaluation, inputs.config.eval, inputs.numerics(bound), inputs.control, others, worker)
+    if worker.index > 0:
+        return report, None
     report.details = {
         key: results[key] for key in ("metrics", "n_pairs", "coverage", "comparisons", "gates", "verdict")
     }

@@ -13,6 +13,7 @@ from pipeline.snapshots import since_last
 from pipeline.store_jobs import run_gc, run_status, run_verify
 from pipeline.sweep.job import run_sweep
 from pipeline.train_job import run_train
+from pipeline.workers import shard_of
 from stages.job import JobReport
 from stages.model_files import locate
 
@@ -34,7 +35,9 @@ def run_validate(inputs: Inputs) -> JobReport:
 
 def run_evaluation(inputs: Inputs) -> JobReport:
     """Job three: of the run's policy, or of the models that `eval.model` names in its place."""
-    return run_eval_models(inputs) if inputs.config.eval.model else run_eval(inputs)
+    if not inputs.config.eval.model:
+        return run_eval(inputs)
+    return run_eval_models(inputs) if shard_of(None).index == 0 else JobReport("eval", "nothing_to_do")
 
 
 JOBS: dict[str, Callable[..., JobReport]] = {
@@ -52,5 +55,5 @@ JOBS: dict[str, Callable[..., JobReport]] = {
     "import": run_import,
 }
 CHAIN = ("precompute-ref", "train", "eval")
-IN_SEVERAL_PROCESSES = ("precompute-ref", "train", "sweep")
+IN_SEVERAL_PROCESSES = ("precompute-ref", "train", "eval", "sweep")
 """What torchrun brings more hands to; any other job is the first process's."""

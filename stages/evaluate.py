@@ -24,6 +24,7 @@ from stages.job import Control, JobReport
 from stages.metrics.records import records_frame, with_facts
 from stages.promotion import keep_scores
 from stages.scoring.config import Numerics
+from stages.units import ALL, Shard
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +47,12 @@ def evaluate(
     numerics: Numerics,
     control: Control,
     others: Sequence[Other] = (),
+    worker: Shard = ALL,
 ) -> tuple[JobReport, dict[str, Any]]:
     """Write pairs.parquet, metrics.json and what was scored; returns the report and the metrics document.
 
-    Without `config` nothing is judged: the verdict is None, or what it was before.
+    Without `config` nothing is judged: the verdict is None, or what it was before. Where there are several workers,
+    each calls this; they score together, and the first one alone judges and writes (the others return no document).
 
     Raises:
         ConfigError: a limit on a metric that the data do not give, or another evaluation that does not fit.
@@ -66,7 +69,9 @@ def evaluate(
     for other in others:
         check_comparable(evaluation.pairs.keys, evaluation.measure, other, config or EvalConfig())
     kept, facts = evaluation.scored(), evaluation.facts()  # a column that is not there is told before a model is loaded
-    scores = _score(evaluation, numerics, control, report) if kept is None else kept
+    scores = _score(evaluation, numerics, control, report, worker) if kept is None else kept
+    if worker.index > 0:
+        return report, {}
     pairs = with_facts(scores, facts)
     if kept is not None and (config is None or not (config.generate or config.external)):
         report.status = "nothing_to_do"  # but to judge
@@ -89,17 +94,24 @@ def _report(evaluation: Evaluation) -> JobReport:
     return report
 
 
-def _score(evaluation: Evaluation, numerics: Numerics, control: Control, report: JobReport) -> pl.DataFrame:
+def _score(
+    evaluation: Evaluation, numerics: Numerics, control: Control, report: JobReport, worker: Shard
+) -> pl.DataFrame:
+    from stages.processes import working_together
     from stages.response_scores import score_pairs
     from stages.scoring.scorer import Batch, load_scorer
 
     pairs, responses = evaluation.pairs, unique_responses(evaluation.pairs)
     scorer = load_scorer(evaluation.policy, numerics, responses)
     started = time.perf_counter()
-    with control.bar("evaluating", len(pairs)) as bar:
+    with (
+        working_together(worker, evaluation.train.ddp_timeout, "eval") as processes,
+        control.bar("evaluating", len(pairs)) as bar,
+    ):
 
         def scored(batch: Batch) -> None:
-            bar.advance(len(pairs) * len(batch.responses) / len(responses), batch.n_tokens)
+            of_all = processes.size  # the others are about as far
+            bar.advance(of_all * len(pairs) * len(batch.responses) / len(responses), of_all * batch.n_tokens)
             report.tokens += batch.n_tokens
             if control.stop_requested():
                 raise Interrupted(
@@ -108,7 +120,9 @@ def _score(evaluation: Evaluation, numerics: Numerics, control: Control, report:
                 )
 
         keep = partial(keep_scores, evaluation.folder / "scores", evaluation.policy_id, pairs, stack=scorer.stack())
-        records = score_pairs(pairs, evaluation.reference, scorer, evaluation.train, scored, keep=keep)
+        kept = keep if processes.is_first else lambda _: None
+        records = score_pairs(pairs, evaluation.reference, scorer, evaluation.train, scored, processes, kept)
+        report.tokens = round(processes.total(report.tokens))
     report.seconds = time.perf_counter() - started
     report.responses_scored, report.pairs_scored = len(responses), len(pairs)
     scores = records_frame(records, evaluation.train.beta)

@@ -13,6 +13,8 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from data.errors import EnvironmentProblem, one_line
 from stages.scoring.model import device
@@ -78,8 +80,10 @@ ALONE = Processes()
 
 
 @contextmanager
-def working_together(worker: Shard, timeout_seconds: float) -> Iterator[Processes]:
+def working_together(worker: Shard, timeout_seconds: float, purpose: str) -> Iterator[Processes]:
     """Connect this worker with its like, if it has any; one that is silent for so long ends the others.
+
+    Jobs of one chain connect anew, each under its own `purpose`: where they meet still has the addresses of the last.
 
     Raises:
         EnvironmentProblem: another process has ended or does not answer.
@@ -92,14 +96,25 @@ def working_together(worker: Shard, timeout_seconds: float) -> Iterator[Processe
     backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"
     with explained():
         with _said_on_standard_error():
+            timeout = timedelta(seconds=timeout_seconds)
             dist.init_process_group(
                 backend,
-                timeout=timedelta(seconds=timeout_seconds),
+                store=_meeting_place(purpose, timeout),
+                rank=processes.rank,
+                world_size=processes.size,
+                timeout=timeout,
                 device_id=where if where.type == "cuda" else None,
             )
         yield processes
         # Not after an error: NCCL would wait here for the others, who wait for this process until it has ended.
         dist.destroy_process_group()
+
+
+def _meeting_place(purpose: str, timeout: timedelta) -> PrefixStore:
+    """What torchrun has for its processes to find one another."""
+    store, _, _ = next(rendezvous("env://", timeout=timeout))
+    store.set_timeout(timeout)
+    return PrefixStore(purpose, store)
 
 
 @contextmanager

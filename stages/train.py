@@ -95,7 +95,7 @@ def train(job: Training, control: Control, worker: Shard = ALL) -> JobReport:
     config = job.config
     with (
         reproducible(deterministic=config.deterministic),
-        working_together(worker, config.ddp_timeout) as processes,
+        working_together(worker, config.ddp_timeout, "train") as processes,
     ):
         reset_peak_memory()
         scorer = load_policy(job.start.folder, job.numerics, _responses(job), config)

@@ -69,7 +69,7 @@ def step_of(case: str, processes: Processes, *, sharded: bool) -> tuple[StepResu
 
 def main(file: Path) -> None:
     found = {}
-    with working_together(shard_of(None), 60) as processes:
+    with working_together(shard_of(None), 60, "test") as processes:
         for sharded in (False, True):
             for case in CASES:
                 result, gradients = step_of(case, processes, sharded=sharded)

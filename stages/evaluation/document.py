@@ -119,8 +119,8 @@ def _gates(
     if missing := sorted(bounded - metrics.keys()):
         raise ConfigError(
             f"eval.min and eval.max: the data give no value of {', '.join(missing)} here, and a limit is never passed "
-            "for lack of a number. Take the limit out, or evaluate on pairs that have one (docs/eval-metrics.md says what "
-            f"each needs). There are: {', '.join(sorted(metrics))}."
+            "for lack of a number. Take the limit out, or evaluate on pairs that have one (docs/eval-metrics.md says "
+            f"what each needs). There are: {', '.join(sorted(metrics))}."
         )
     prompts = pairs["prompt_key"].to_list()
     intervals = {

@@ -12,7 +12,7 @@ from stages.units import ALL, Shard
 
 
 def test_alone_nothing_is_summed_and_nothing_is_started():
-    with working_together(ALL, 1.0) as processes:
+    with working_together(ALL, 1.0, "train") as processes:
         assert processes == ALONE and not dist.is_initialized()
     tensor = torch.ones(3)
     assert ALONE.add_up(tensor) is tensor and ALONE.total(2.5) == 2.5 and ALONE.from_first(7) == 7
@@ -57,13 +57,14 @@ def two(monkeypatch):
     connect = dist.init_process_group
     fake = partial(connect, "fake", store=FakeStore(), rank=0, world_size=2)
     monkeypatch.setattr(dist, "init_process_group", lambda backend, **options: fake())
+    monkeypatch.setattr("stages.processes._meeting_place", lambda *_: None)
     yield
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def test_processes_part_when_all_is_done(two):
-    with working_together(Shard(0, 2), 7.0) as processes:
+    with working_together(Shard(0, 2), 7.0, "train") as processes:
         assert (processes.rank, processes.size, processes.timeout_seconds) == (0, 2, 7.0)
         assert dist.is_initialized()
     assert not dist.is_initialized()
@@ -71,13 +72,16 @@ def test_processes_part_when_all_is_done(two):
 
 def test_a_connection_that_breaks_anywhere_is_explained_and_nobody_is_waited_for(two):
     """In what torch itself sums (FSDP2), too; to part, NCCL would wait for the others."""
-    with pytest.raises(EnvironmentProblem, match="has ended or did not answer"), working_together(Shard(0, 2), 7.0):
+    with (
+        pytest.raises(EnvironmentProblem, match="has ended or did not answer"),
+        working_together(Shard(0, 2), 7.0, "train"),
+    ):
         raise RuntimeError("Connection closed by peer [127.0.0.1]:1234")
     assert dist.is_initialized()
 
 
 def test_a_line_of_its_own_waits_no_longer_than_the_others(two):
-    with working_together(Shard(0, 2), 7.0) as processes, pytest.MonkeyPatch.context() as patch:
+    with working_together(Shard(0, 2), 7.0, "train") as processes, pytest.MonkeyPatch.context() as patch:
         asked = {}
         patch.setattr(dist, "new_group", lambda **options: asked.update(options))
         processes.line_of_its_own()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from itertools import count
@@ -70,6 +71,16 @@ def test_two_processes_train_the_run_of_one(work, golden):
     assert len(looks[0]) > 2 and looks[1][0] == pytest.approx(looks[0][0], rel=1e-3)
     ours, theirs = (load_file(run / "policy" / "model.safetensors") for run in (golden, alone))
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-3
+
+
+def test_two_processes_write_the_evaluation_of_one_to_the_last_byte(golden, model_folder):
+    from tests.tiny import Work
+
+    of_two = (golden / "eval/metrics.json").read_bytes()
+    shutil.rmtree(golden / "eval")
+    alone = Work(golden.parents[2], model_folder).run("eval", *SETTINGS)
+    assert alone["pairs_scored"] == alone["pairs"] > 0
+    assert (golden / "eval/metrics.json").read_bytes() == of_two
 
 
 def test_a_killed_process_ends_the_others_and_costs_nothing(work, golden):
