@@ -1,28 +1,30 @@
 """How often gates are wrong: false alarms in a year of nights without a drop, and drops that are seen.
 
-    python benchmarks/gate_errors.py                 all tables (about a quarter of an hour on one core)
-    python benchmarks/gate_errors.py --years 100     a quick look
+    python benchmarks/gate_errors.py                 all tables (minutes)
+    python benchmarks/gate_errors.py --times 100     a quick look
 
-Every verdict is the product's own (stages/metrics). The world: each held-out pair has a margin that all runs share,
-drawn once a year; a run adds noise of its own to each pair (`flips`) and to all of them (the training seed). Both are
-given in what a person can measure: the share of pairs on whose winner two runs of one recipe differ, and the standard
-deviation of the accuracy from seed to seed beyond that. A drop moves the margins of all runs from a night on.
+Verdicts are computed for many years at once, by the formula of stages/metrics/paired.py; before anything is printed, it
+is held against the product's own verdicts on a sample of nights. The world: each held-out pair has a margin that all
+runs share, drawn once a year; a run adds noise of its own to each pair (`flips`) and to all of them (the seed).
+Both are given in what a person can measure: the share of pairs on whose winner two runs of one recipe differ, and the
+standard deviation of the accuracy from seed to seed beyond that. A drop moves the margins of all runs from a night on.
 """
 
 import argparse
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 from scipy.stats import norm
 
 from stages.metrics.gates import Change, judge_change
 from stages.metrics.paired import paired_difference
 
 PAIRS, ACCURACY, NIGHTS = 1000, 0.75, 365
-Wins = npt.NDArray[np.float64]
+Wins = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -52,22 +54,29 @@ def _flips(noise: float) -> float:
     return float((2 * right * (1 - right) * density).sum() / density.sum())
 
 
-class Year:
-    """A held-out set, and runs on it."""
+class Years:
+    """Held-out sets, one a year, and runs on them: (Y, PAIRS) of wins a night."""
 
-    def __init__(self, world: World, generator: np.random.Generator) -> None:
-        self._noise, self._generator = world.own_noise, generator
-        self._spread = math.sqrt(1 + self._noise**2)
-        self._shared = generator.normal(size=PAIRS) + norm.ppf(ACCURACY) * self._spread
-        self._seed_shift = world.seed_sd / norm.pdf(norm.ppf(ACCURACY)) * self._spread
+    def __init__(self, world: World, n_years: int, generator: np.random.Generator) -> None:
+        self._noise, self._generator = np.float32(world.own_noise), generator
+        self._spread = math.sqrt(1 + float(self._noise) ** 2)
+        self._shared = self._normal(n_years, PAIRS) + np.float32(norm.ppf(ACCURACY) * self._spread)
+        self._seed_shift = np.float32(world.seed_sd / norm.pdf(norm.ppf(ACCURACY)) * self._spread)
 
     def run(self, drop: float = 0.0) -> Wins:
-        """Which pairs a new run has right, after a drop of the expected accuracy."""
-        shift = (norm.ppf(ACCURACY - drop) - norm.ppf(ACCURACY)) * self._spread
-        seed = self._seed_shift * self._generator.normal()
-        margins = self._shared + shift + seed + self._noise * self._generator.normal(size=PAIRS)
-        wins: Wins = (margins > 0).astype(np.float64)
+        """Which pairs a new run has right in each year, after a drop of the expected accuracy."""
+        shift = np.float32((norm.ppf(ACCURACY - drop) - norm.ppf(ACCURACY)) * self._spread)
+        seed = self._seed_shift * self._normal(len(self._shared), 1)
+        own = self._noise * self._normal(*self._shared.shape)
+        wins: Wins = (self._shared + (shift + seed) + own > 0).astype(np.float32)
         return wins
+
+    def keep(self, years: npt.NDArray[np.bool_]) -> None:
+        """Go on with these years only."""
+        self._shared = self._shared[years]
+
+    def _normal(self, *shape: int) -> Wins:
+        return self._generator.standard_normal(shape, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -79,123 +88,147 @@ class Gate:
     anchor_runs: int = 1
     seed_sd: float = 0.0
 
-    def fails(self, tonight: Wins, passed: Sequence[Wins], anchor: Sequence[Wins]) -> bool:
-        """The verdict on a night's run."""
-        comparisons = [runs for runs in (passed[-self.baseline_runs :], anchor) if len(runs)]
-        level = 1 - 0.05 / (self.looks * 2)
-        return any(self._fails(tonight, runs, level) for runs in comparisons)
+    @property
+    def level(self) -> float:
+        """Of the intervals, as EvalConfig has it."""
+        return 1 - 0.05 / (self.looks * (2 if self.anchor_runs else 1))
 
-    def _fails(self, tonight: Wins, runs: Sequence[Wins], level: float) -> bool:
-        before = runs[0] if len(runs) == 1 else np.mean(runs, axis=0)
-        found = paired_difference(before, tonight, PROMPTS, share=True)
-        change = Change("baseline", "", found, level, self.seed_sd, len(runs))
-        return judge_change("reward_accuracy", "max_drop", 0.0, change).verdict == "failed"
+    def fails(self, before: Wins, after: Wins, n_before: int) -> npt.NDArray[np.bool_]:
+        """(Y,) whether a comparison fails: its interval of the drop lies above 0."""
+        low, _ = _interval(before, after, self.level, self.seed_sd, n_before)
+        return low > 0
 
 
-PROMPTS = np.arange(PAIRS)
+def _interval(
+    before: Wins, after: Wins, level: float, seed_sd: float, n_before: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Of the drop: PairedDifference.interval of pairs with a prompt each, for many years at once."""
+    lost = (before - after).astype(np.float64)
+    drop = lost.mean(axis=1)
+    variance = (np.square(lost).sum(axis=1) - PAIRS * drop**2) / PAIRS**2 * PAIRS / (PAIRS - 1)
+    error = np.sqrt((variance * PAIRS**2 + 1) / (PAIRS + 2) ** 2 + seed_sd**2 * (1 + 1 / n_before))
+    half = stdtrit(PAIRS - 1, (1 + level) / 2) * error
+    return drop - half, drop + half
 
 
-def first_failure(gate: Gate, year: Year, nights: int, quiet: int, drop: float) -> int | None:
-    """The first night that fails, counted from the drop, which comes after `quiet` nights; None: none does."""
-    anchor = [year.run() for _ in range(gate.anchor_runs)]
-    passed: list[Wins] = anchor[:1]
+def check_against_the_product(generator: np.random.Generator) -> int:
+    """Hold `Gate.fails` against the verdicts of stages/metrics on random nights; returns how many they were."""
+    years, checked = Years(World(0.05, 0.004), 100, generator), 0
+    prompts = [f"prompt {i}" for i in range(PAIRS)]
+    for n_before, drop in ((1, 0.0), (1, 0.02), (3, 0.02), (7, 0.04)):
+        gate = Gate(looks=30, seed_sd=0.004)
+        before, after = np.mean([years.run() for _ in range(n_before)], axis=0), years.run(drop)
+        ours = gate.fails(before, after, n_before)
+        for i, verdict in enumerate(ours):
+            found = paired_difference(before[i].astype(np.float64), after[i].astype(np.float64), prompts, share=True)
+            change = Change("baseline", "", found, gate.level, gate.seed_sd, n_before)
+            assert (judge_change("reward_accuracy", "max_drop", 0.0, change).verdict == "failed") == verdict
+            checked += 1
+    return checked
+
+
+def first_failures(gate: Gate, years: Years, nights: int, quiet: int, drop: float) -> list[int]:
+    """Of each year that has one, the first night that fails, counted from the drop, which comes after `quiet`
+    nights.
+    """
+    anchors = np.mean([years.run() for _ in range(gate.anchor_runs)], axis=0)
+    passed = [years.run()]
+    found: list[int] = []
     for night in range(-quiet, nights):
-        tonight = year.run(drop if night >= 0 else 0.0)
-        if gate.fails(tonight, passed, anchor):
-            return night
-        passed = [*passed[-gate.baseline_runs + 1 :], tonight] if gate.baseline_runs > 1 else [tonight]
-    return None
+        tonight = years.run(drop if night >= 0 else 0.0)
+        pool = passed[-gate.baseline_runs :]
+        failed = gate.fails(np.mean(pool, axis=0), tonight, len(pool)) | gate.fails(anchors, tonight, gate.anchor_runs)
+        found += [night] * int(failed.sum())
+        years.keep(~failed)
+        anchors, passed = anchors[~failed], [runs[~failed] for runs in (*pool, tonight)]
+    return found
 
 
-def first_alarm_of_a_sum(year: Year, nights: int) -> int | None:
+def alarms_of_a_sum(years: Years, n_years: int) -> int:
     """What a test for independent nights makes of them: drops from one anchor are added up, night by night.
 
-    Robbins' normal mixture (Howard et al. 2021, arXiv 1810.08240, proposition 5), valid at any time if nights were
-    independent. They are not: the anchor's luck is in every one of them.
+    Robbins' normal mixture (Howard et al. 2021, arXiv 1810.08240), valid at any time if nights were independent. They
+    are not: the anchor's luck is in every one of them.
     """
-    anchor, total, variance = year.run(), 0.0, 0.0
-    for night in range(nights):
-        found = paired_difference(anchor, year.run(), PROMPTS, share=True)
-        total, variance = total - found.difference, variance + found.standard_error**2
-        mixture = 10 * found.standard_error**2  # a boundary that is tightest after ten nights
-        evidence = total**2 / (2 * (variance + mixture)) - math.log1p(variance / mixture) / 2
-        if total > 0 and evidence > math.log(1 / 0.05):
-            return night
-    return None
+    anchor, alarmed = years.run(), np.zeros(n_years, dtype=np.bool_)
+    total, variance, mixture = np.zeros(n_years), np.zeros(n_years), 10 * 0.04 / PAIRS  # tightest after ten nights
+    for _ in range(NIGHTS):
+        low, high = _interval(anchor, years.run(), 0.95, 0.0, 1)
+        total, variance = total + (low + high) / 2, variance + ((high - low) / 2 / 1.962) ** 2
+        evidence = total**2 / (2 * (variance + mixture)) - np.log1p(variance / mixture) / 2
+        alarmed |= (total > 0) & (evidence > math.log(1 / 0.05))
+    return int(alarmed.sum())
 
 
 def share(hits: int, n: int) -> str:
     """A share with its Monte Carlo error."""
-    return f"{hits / n:.1%} ± {1.96 * math.sqrt(max(hits, 1) * max(n - hits, 1) / n**3):.1%}"
+    return f"{hits / n:.1%} \u00b1 {1.96 * math.sqrt(max(hits, 1) * max(n - hits, 1) / n**3):.1%}"
 
 
 def single_looks(times: int, generator: np.random.Generator) -> Iterator[str]:
     """One comparison of two runs: false alarms, and drops that fail at once."""
-    yield "| flips | seed sd | drop 0 | drop 0.010 | drop 0.025 | drop 0.050 |"
+    yield "| one comparison (looks: 1); flips | seed sd | no drop | drop 0.010 | drop 0.025 | drop 0.050 |"
     yield "|---|---|---|---|---|---|"
     for world in (World(0.02, 0.0), World(0.04, 0.0), World(0.06, 0.0), World(0.04, 0.003), World(0.04, 0.006)):
         cells = []
         for drop in (0.0, 0.01, 0.025, 0.05):
+            years = Years(world, times, generator)
             gate = Gate(looks=1, anchor_runs=0, seed_sd=world.seed_sd)
-            hits = sum(_one_look(gate, Year(world, generator), drop) for _ in range(times))
-            cells.append(share(hits, times))
+            cells.append(share(int(gate.fails(years.run(), years.run(drop), 1).sum()), times))
         yield f"| {world.flips:g} | {world.seed_sd:g} | {' | '.join(cells)} |"
 
 
-def _one_look(gate: Gate, year: Year, drop: float) -> bool:
-    return gate._fails(year.run(drop), [year.run()], 0.95)
+RULES = (
+    ("`looks: 1`, each night by itself", Gate(looks=1)),
+    ("`looks: 365`", Gate()),
+    ("`looks: 365`, `baseline_runs: 7`", Gate(baseline_runs=7)),
+    ("`looks: 365`, `baseline_runs: 7`, an anchor of 3 runs", Gate(baseline_runs=7, anchor_runs=3)),
+)
+WORLDS = (World(0.04, 0.0), World(0.04, 0.003), World(0.04, 0.006))
 
 
-def years(n_years: int, generator: np.random.Generator) -> Iterator[str]:
+def quiet_years(times: int, generator: np.random.Generator) -> Iterator[str]:
     """A year of nights without a drop, under rules that a person might choose."""
-    rules: list[tuple[str, Callable[[World], Gate]]] = [
-        ("each night by itself (looks: 1)", lambda world: Gate(looks=1, seed_sd=world.seed_sd)),
-        ("looks: 365, seed_sd not given", lambda _: Gate()),
-        ("looks: 365", lambda world: Gate(seed_sd=world.seed_sd)),
-        ("looks: 365, baseline_runs: 7", lambda world: Gate(seed_sd=world.seed_sd, baseline_runs=7)),
-        ("... and an anchor of 3 runs", lambda world: Gate(seed_sd=world.seed_sd, baseline_runs=7, anchor_runs=3)),
-    ]
-    yield "| years with a false alarm | flips 0.04, seed sd 0 | seed sd 0.003 | seed sd 0.006 |"
+    yield f"| years with a false alarm | {' | '.join(f'seed sd {world.seed_sd:g}' for world in WORLDS)} |"
     yield "|---|---|---|---|"
-    for said, rule in rules:
+    rules = [(said, gate, True) for said, gate in RULES] + [("`looks: 365`, but no `seed_sd`", Gate(), False)]
+    for said, gate, told in rules:
         cells = []
-        for world in (World(0.04, 0.0), World(0.04, 0.003), World(0.04, 0.006)):
-            found = (first_failure(rule(world), Year(world, generator), NIGHTS, 0, 0.0) for _ in range(n_years))
-            cells.append(share(sum(night is not None for night in found), n_years))
+        for world in WORLDS:
+            known = replace(gate, seed_sd=world.seed_sd if told else 0.0)
+            cells.append(share(len(first_failures(known, Years(world, times, generator), NIGHTS, 0, 0.0)), times))
         yield f"| {said} | {' | '.join(cells)} |"
-    cells = []
-    for world in (World(0.04, 0.0), World(0.04, 0.003), World(0.04, 0.006)):
-        nights = [first_alarm_of_a_sum(Year(world, generator), NIGHTS) for _ in range(n_years)]
-        cells.append(share(sum(night is not None for night in nights), n_years))
-    yield f"| no rule of ours: drops from an anchor added up | {' | '.join(cells)} |"
+    cells = [share(alarms_of_a_sum(Years(world, times, generator), times), times) for world in WORLDS]
+    yield f"| not ours: nights added up as if independent | {' | '.join(cells)} |"
 
 
 def drops(times: int, generator: np.random.Generator) -> Iterator[str]:
     """A drop that comes after 30 quiet nights and stays: when a nightly gate fails."""
-    yield "| looks: 365 and | drop | first night | within 3 nights | within 7 nights | within 30 nights |"
+    yield "| a drop that stays | drop | first night | within 3 nights | within 7 | within 30 |"
     yield "|---|---|---|---|---|---|"
     world = World(0.04, 0.003)
-    for said, runs, anchors in (("one run each", 1, 1), ("baseline_runs: 7", 7, 1), ("... an anchor of 3", 7, 3)):
+    for said, gate in RULES[1:]:
         for drop in (0.01, 0.025, 0.05):
-            gate = Gate(seed_sd=world.seed_sd, baseline_runs=runs, anchor_runs=anchors)
-            found = [first_failure(gate, Year(world, generator), 30, 30, drop) for _ in range(times)]
-            nights = [night for night in found if night is not None and night >= 0]
-            cells = [share(sum(night < within for night in nights), times) for within in (1, 3, 7, 30)]
+            known = replace(gate, seed_sd=world.seed_sd)
+            found = first_failures(known, Years(world, times, generator), 30, 30, drop)
+            cells = [share(sum(0 <= night < within for night in found), times) for within in (1, 3, 7, 30)]
             yield f"| {said} | {drop:g} | {' | '.join(cells)} |"
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--years", type=int, default=1000, help="simulated years, and simulations of anything else")
+    parser.add_argument("--times", type=int, default=1000, help="simulated years, and simulations of anything else")
     parser.add_argument("--seed", type=int, default=20261127)
     arguments = parser.parse_args()
     generator = np.random.default_rng(arguments.seed)
+    print(f"{check_against_the_product(generator)} verdicts are those of stages/metrics")
     print(
-        f"{PAIRS} pairs, accuracy {ACCURACY:g}, limit 0; {arguments.years} simulations a cell, 95 % Monte Carlo error\n"
+        f"{PAIRS} pairs, accuracy {ACCURACY:g}, flips 0.04 unless said otherwise, limit 0; {arguments.times} "
+        "simulations a cell, with their 95 % Monte Carlo error\n"
     )
-    for table in (single_looks, years, drops):
-        print("\n".join(table(arguments.years, generator)), end="\n\n", flush=True)
+    for table in (single_looks, quiet_years, drops):
+        print("\n".join(table(arguments.times, generator)), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":
