@@ -139,6 +139,9 @@ def evaluation_about(
 def _apply_verdict(inputs: Inputs, run: RunFolder, report: JobReport, results: dict[str, Any]) -> None:
     if results["verdict"] != "failed":
         inputs.workspace.link(inputs.workspace.passed, run)
+        if results["verdict"] == "inconclusive":
+            said = "; ".join(gate_sentence(gate) for gate in results["gates"] if gate["verdict"] == "inconclusive")
+            logger.warning("the verdict is inconclusive, and the policy passes: %s", said)
         return
     report.status, report.exit_code = "failed", GateError.exit_code
     report.message = (
