@@ -1,6 +1,7 @@
 """The commands that look after the store: what it holds, whether it is sound, what may go."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,8 +74,12 @@ def run_gc(inputs: Inputs, compact: bool = False, drop: Sequence[str] = ()) -> J
     report = JobReport("gc", "dry_run" if inputs.dry_run else "done", details=garbage.document())
     finished = [run for run in workspace.all_runs() if run.is_trained and run.checkpoint_bytes]
     report.details["checkpoints"] = [{"run": run.path.name, "bytes": run.checkpoint_bytes} for run in finished]
+    answers = workspace.kept_for_nobody()
+    report.details["generations"] = [folder.name for folder in answers]
     if not inputs.dry_run:
         take_away(storage, garbage)
+        for folder in answers:
+            shutil.rmtree(folder)
         for run in finished:
             run.drop_checkpoints()
     if compact:

@@ -99,6 +99,7 @@ def _garbage(document: dict[str, Any]) -> str:
         f"{would}: checkpoints of the finished run {each['run']} ({each['bytes'] / 1e6:,.1f} MB)"
         for each in document["checkpoints"]
     ]
+    lines += [f"{would}: what the model {each[:12]} answered to held-out prompts" for each in document["generations"]]
     if "parts_merged" in document:
         merged = "would be merged" if document["status"] == "dry_run" else "merged"
         lines.append(f"{merged}: {document['parts_merged']} parts into {document['parts_made']}")
@@ -108,7 +109,8 @@ def _garbage(document: dict[str, Any]) -> str:
         for each in document["unnamed_but_kept"]
     ]
     if document["status"] == "dry_run" and (
-        document["references"] or document["files"] or document["checkpoints"] or document.get("parts_merged")
+        any(document[what] for what in ("references", "files", "checkpoints", "generations"))
+        or document.get("parts_merged")
     ):
         lines.append("nothing was changed; --apply does it")
     return "\n".join(lines) or "nothing may go"

@@ -1,6 +1,7 @@
 """Where things lie in the work folder. Names here are a contract: scripts outside the project rely on them."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,14 @@ class Workspace:
             except (FileNotFoundError, ValueError, KeyError, TypeError):
                 continue
         return found - {None}  # runs that read no reference
+
+    def kept_for_nobody(self) -> list[Path]:
+        """Folders of answers of models that no evaluation of this work folder is about, and no reference is."""
+        known = self.references_in_use()
+        for path in (*self.runs.glob("*/eval/metrics.json"), *self.evaluations.glob("*/metrics.json")):
+            with suppress(ValueError, KeyError, TypeError):
+                known.add(json.loads(path.read_bytes())["policy"]["id"])
+        return sorted(path for path in self.generations.glob("*") if path.name not in known)
 
     def all_runs(self) -> list[RunFolder]:
         """Every run there is, by name."""

@@ -1,6 +1,8 @@
 """`pipeline gc`: only what nobody names goes, only when asked; merging changes no value."""
 
+import json
 import os
+import shutil
 
 import pytest
 
@@ -178,3 +180,17 @@ def test_what_a_dead_job_left_goes(work):
     assert left.exists()
     work.run("gc")
     assert not left.exists()
+
+
+def test_answers_of_models_that_nobody_evaluates_any_more_go(work):
+    generate = "eval.generate={prompts: 2, max_new_tokens: 4}"
+    work.run("run", generate, "run=one")
+    work.run("run", generate, "run=two", "train.beta=0.2")
+    assert work.run("gc")["generations"] == []
+    gone = json.loads((work.root / "runs/one/eval/metrics.json").read_text())["policy"]["id"]
+    shutil.rmtree(work.root / "runs/one")
+    assert work.run("gc", "--dry-run")["generations"] == [gone]
+    assert (work.root / "generations" / gone).is_dir()
+    work.run("gc")
+    assert len(list((work.root / "generations").iterdir())) == 2  # the reference and the other policy
+    assert work.run("eval", generate, "run=two", "train.beta=0.2")["status"] == "nothing_to_do"
