@@ -91,7 +91,7 @@ class Gate:
     @property
     def level(self) -> float:
         """Of the intervals, as EvalConfig has it."""
-        return 1 - 0.05 / (self.looks * (2 if self.anchor_runs else 1))
+        return 1 - 2 * min(0.025, 0.05 / (self.looks * (2 if self.anchor_runs else 1)))
 
     def fails(self, before: Wins, after: Wins, n_before: int) -> npt.NDArray[np.bool_]:
         """(Y,) whether a comparison fails: its interval of the drop lies above 0."""

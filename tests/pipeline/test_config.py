@@ -5,6 +5,7 @@ import yaml
 
 from data.errors import ConfigError
 from pipeline.config import load_config
+from stages.evaluation.config import EvalConfig
 
 SMALLEST = "reference:\n  model: some/model\ndata:\n  train: prefs.jsonl\n"
 
@@ -173,3 +174,12 @@ def test_every_field_is_documented():
         return found
 
     assert undocumented(PipelineConfig, "") == []
+
+
+def test_comparisons_share_one_rate_of_false_alarms_and_none_is_held_to_less_than_95_percent():
+    def level(**settings):
+        return EvalConfig.model_validate({"baseline": "passed", "max_drop": {"loss": 0.0}, **settings}).level
+
+    assert level() == 0.95 == level(anchor="a")
+    assert level(anchor="a", max_rise={"loss": 0.0}) == 1 - 2 * 0.05 / 4
+    assert level(looks=365) == 1 - 2 * 0.05 / 365
