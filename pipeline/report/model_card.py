@@ -17,7 +17,7 @@ from pipeline.report.judgement import comparison_section, gate_section, verdict_
 from pipeline.report.markdown import code_span, md_text, section_lines
 from pipeline.report.material import Material
 from pipeline.report.numbers import count, number
-from pipeline.report.results import result_section, slice_section
+from pipeline.report.results import result_blocks, slice_section
 from stages.adapter_files import is_adapter
 from stages.training.config import PASSED
 
@@ -46,7 +46,8 @@ def model_card(material: Material, *, adapter: bool = False) -> bytes:
     name = (material.document.get("policy") or {}).get("name") or "policy"
     lines = ["---", f"{head}---", MARKER, "", f"# {code_span(name)}", "", *_training(material, settings)]
     lines += ["", "## Results", "", f"{verdict_words(material.document).capitalize()}."]
-    sections: list[Section] = [gate_section(material), *comparison_section(material), result_section(material)]
+    results = Section("results", "Results", result_blocks(material))  # a card has no pictures
+    sections: list[Section] = [gate_section(material), *comparison_section(material), results]
     for section in [*sections, *slice_section(material)]:
         lines += section_lines(section)
     return "\n".join([*lines, *_limits(material), ""]).encode()

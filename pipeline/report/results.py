@@ -22,6 +22,14 @@ _NATS = (
 
 def result_section(material: Material) -> Section:
     """The main results: the honest before and after first."""
+    pictures = [*margin_histogram(material.pairs), *reward_scatter(material.pairs)]
+    pictures += reliability_curve(material.document.get("reliability") or [])
+    blocks = [*result_blocks(material), Pictures(pictures)]
+    return Section("results", "Results", blocks, folded=False, in_summary=True)
+
+
+def result_blocks(material: Material) -> list[Block]:
+    """The same in words and numbers, without a picture."""
     metrics, pairs = material.metrics, material.document["n_pairs"]
     rows = [_side_by_side(metrics, *row) for row in _SIDE_BY_SIDE if row[2] in metrics]
     if "ranking_accuracy_gain" in metrics:
@@ -33,10 +41,7 @@ def result_section(material: Material) -> Section:
     rows += _single_rows(metrics)
     columns = [Column(f"{count(pairs)} held-out pairs", "text"), Column("reference"), Column("policy")]
     blocks: list[Block] = [Table([*columns, Column("95 % interval"), Column("0 to 1", "mark")], rows)]
-    blocks += [Paragraph(sentence) for sentence in _readings(metrics)]
-    pictures = [*margin_histogram(material.pairs), *reward_scatter(material.pairs)]
-    pictures += reliability_curve(material.document.get("reliability") or [])
-    return Section("results", "Results", [*blocks, Pictures(pictures)], folded=False, in_summary=True)
+    return blocks + [Paragraph(sentence) for sentence in _readings(metrics)]
 
 
 def _side_by_side(metrics: dict[str, float], label: str, before: str, after: str) -> list[Text | Mark]:

@@ -1,7 +1,9 @@
 """The policy's card: what the Hub reads, what a person reads, and that it changes nothing."""
 
 import sys
+from dataclasses import replace
 
+import polars as pl
 import pytest
 import yaml
 
@@ -49,6 +51,13 @@ def test_the_body_says_how_it_was_trained_what_came_of_it_and_what_is_not_known(
              "0.538 to 0.747", "## Limits", "Safety was not evaluated")  # fmt: skip
     places = [body.index(part) for part in parts]
     assert places == sorted(places)
+
+
+def test_a_card_is_written_without_a_look_at_the_pairs(monkeypatch):
+    """Every evaluation makes one, also where nothing has changed: no figure is drawn that no card shows."""
+    monkeypatch.delitem(sys.modules, "matplotlib")
+    made = material(configuration="train: {}")
+    assert model_card(replace(made, pairs=pl.DataFrame())) == model_card(made)
 
 
 def test_a_folder_of_this_machine_is_no_base_model(tmp_path, monkeypatch):
