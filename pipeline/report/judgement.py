@@ -114,8 +114,8 @@ def _comparison_table(rows: Sequence[dict[str, Any]]) -> Table:
         Column("", "text"),
         *(Column("before"), Column("after"), Column("difference"), Column("95 % interval")),
         Column("around 0", "mark"),
-        Column("", "text"),
-        *(Column("pairs up"), Column("pairs down"), Column("McNemar p"), Column("seen in 80 %")),
+        Column("verdict"),
+        *(Column("pairs up, down"), Column("McNemar p"), Column("seen in 80 %")),
     ]
     return Table(columns, [_comparison_row(row) for row in rows])
 
@@ -130,9 +130,9 @@ def _comparison_row(row: dict[str, Any]) -> list[Text | Mark]:
         signed_interval(low, high) if known else "unknown",
         Mark(row["difference"], low, high, (-most, most), line=0.0) if known else "",
         str(row["verdict"]),
-        *(count(row["gained"]), count(row["lost"])),
+        f"{count(row['gained'])}, {count(row['lost'])}",
         "" if p is None else chance(p),
-        "" if row["detectable"] is None else number(row["detectable"]),
+        "" if row["detectable"] is None else share(row["detectable"]),
     ]
 
 
@@ -144,7 +144,7 @@ def _unseen(comparisons: Sequence[dict[str, Any]], document: dict[str, Any]) -> 
         told += [
             "with these pairs a true change of ",
             Code(first["metric"]),
-            f" by {number(first['detectable'])} shows in ",
+            f" by {share(first['detectable'])} shows in ",
         ]
         told += ["80 of 100 cases, a smaller one less often. "]
     noise = document.get("seed_sd") or {}
