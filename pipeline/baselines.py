@@ -8,56 +8,87 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from data.durable import write_json
-from data.errors import StoreError, one_line
+from data.errors import ConfigError, StoreError, one_line
 from pipeline.workspace import Workspace
 from stages.evaluation.config import PASSED, EvalConfig
+from stages.evaluation.evaluation import Evaluation
 from stages.evaluation.others import Other
 
 logger = logging.getLogger(__name__)
 
 
-def other_evaluations(config: EvalConfig, workspace: Workspace, folder: Path) -> list[Other]:
-    """What the evaluation in this folder is compared with."""
+def other_evaluations(config: EvalConfig, workspace: Workspace, evaluation: Evaluation) -> list[Other]:
+    """What the evaluation is compared with.
+
+    Raises:
+        ConfigError: itself.
+    """
     others = []
     if config.baseline == PASSED:
-        others.append(_passed(workspace, folder, config.baseline_runs))
+        others.append(_passed(workspace, evaluation, config.baseline_runs))
     elif config.baseline is not None:
         others.append(Other("baseline", config.baseline, (_evaluated(workspace, config.baseline),)))
     if config.anchor:
         others.append(
             Other("anchor", ", ".join(config.anchor), tuple(_evaluated(workspace, name) for name in config.anchor))
         )
+    for other in others:
+        _refuse_itself(other, evaluation)
     return others
 
 
-def keep_baseline(config: EvalConfig, others: Sequence[Other], folder: Path) -> None:
-    """Write down which runs `passed` stood for, once."""
-    if config.baseline == PASSED and not (folder / "baseline.json").exists():
+def keep_baseline(config: EvalConfig, others: Sequence[Other], evaluation: Evaluation) -> None:
+    """Write down which runs `passed` stood for, once for each evaluation."""
+    if config.baseline == PASSED and _kept(evaluation.folder, evaluation.identity) is None:
         passed = next(other for other in others if other.against == "baseline")
         runs = [evaluated.parent.name for evaluated in passed.folders]
-        write_json(folder / "baseline.json", {"baseline": PASSED, "runs": runs})
+        kept = {"baseline": PASSED, "identity": evaluation.identity, "runs": runs}
+        write_json(evaluation.folder / "baseline.json", kept)
 
 
-def _passed(workspace: Workspace, folder: Path, most: int) -> Other:
-    """The run that passed last, and those that it was compared with itself: the loop's own history."""
-    names, newest = _kept(folder), workspace.passed.path
+def _refuse_itself(other: Other, evaluation: Evaluation) -> None:
+    own = evaluation.folder.resolve()
+    if any(folder.resolve() == own for folder in other.folders):
+        raise ConfigError(
+            f"eval.{other.against} ({other.name}) names the evaluation that is being made, {evaluation.folder}: held "
+            f"against itself it would always pass. Name another run or folder, or leave eval.{other.against} out here."
+        )
+
+
+def _passed(workspace: Workspace, evaluation: Evaluation, most: int) -> Other:
+    """The runs that this evaluation was compared with before, or those that passed last."""
+    names = _kept(evaluation.folder, evaluation.identity)
     if names is None:
-        names = []
-        if newest.is_symlink() and newest.resolve() != folder.parent.resolve():
-            names = [newest.resolve().name, *(_kept(newest / "eval") or [])]
-            names = [names[0], *(name for name in names[1:] if (workspace.runs / name / "eval/metrics.json").is_file())]
+        names = _passed_last(workspace, evaluation.folder.parent)
     if not names:
         logger.warning("eval.baseline: passed: no run has passed before this one, so it is compared with none")
     chosen = names[:most]
     return Other("baseline", ", ".join(chosen) or PASSED, tuple(workspace.runs / name / "eval" for name in chosen))
 
 
-def _kept(folder: Path) -> list[str] | None:
+def _passed_last(workspace: Workspace, own: Path) -> list[str]:
+    """The run that passed last, and those that it was compared with itself: the loop's own history, less this run."""
+    if not workspace.passed.path.is_symlink():
+        return []
+    newest = workspace.passed.path.resolve().name
+    before = [
+        name
+        for name in _kept(workspace.runs / newest / "eval") or []
+        if (workspace.runs / name / "eval/metrics.json").is_file()
+    ]
+    return [name for name in (newest, *before) if (workspace.runs / name).resolve() != own.resolve()]
+
+
+def _kept(folder: Path, identity: str | None = None) -> list[str] | None:
+    """What the evaluation in this folder was compared with; None if nothing is, or it was not the one of `identity`."""
     path = folder / "baseline.json"
     try:
-        return [str(name) for name in json.loads(path.read_bytes())["runs"]]
+        kept: dict[str, Any] = dict(json.loads(path.read_bytes()))
+        runs = [str(name) for name in kept["runs"]]
+        return runs if identity in (None, kept["identity"]) else None
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:

@@ -65,14 +65,13 @@ def judged(
 
     In a dry run there is the plan alone, and of several workers the first alone has the document.
     """
-    others = other_evaluations(inputs.config.eval, inputs.workspace, evaluation.folder)
+    others = other_evaluations(inputs.config.eval, inputs.workspace, evaluation)
     if inputs.dry_run:
         return plan_evaluate(evaluation), None
-    if worker.index == 0:
-        keep_baseline(inputs.config.eval, others, evaluation.folder)
     report, results = evaluate(evaluation, inputs.config.eval, inputs.numerics(bound), inputs.control, others, worker)
     if worker.index > 0:
         return report, None
+    keep_baseline(inputs.config.eval, others, evaluation)  # what was refused is held against nothing
     report.details = {
         key: results[key] for key in ("metrics", "n_pairs", "coverage", "comparisons", "gates", "verdict")
     }

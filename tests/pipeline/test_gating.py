@@ -140,3 +140,30 @@ def test_metrics_json_is_the_same_to_the_last_byte_whatever_the_order_packs_and_
         work.run("precompute-ref", "scoring.pack_tokens=96", arguments={"shard": shard, "accept_drift": False})
     assert work.run("eval", *settings, "scoring.pack_tokens=64")["pairs_scored"] == 6
     assert metrics.read_bytes() == first
+
+
+def test_a_run_is_never_its_own_baseline(work):
+    work.run("run", "run=one")
+    work.run("run", *NIGHT, "run=two", "train.seed=1")  # against one
+    again = work.run("run", *NIGHT, "eval.baseline_runs=2", "run=one")
+    assert [each["name"] for each in results(work, "one")["compared_with"]] == ["two"], again
+    for asked in ("eval.baseline=one", f"eval.baseline={work.root}/runs/one", "eval.anchor=[two, one]"):
+        document = work.run("eval", "eval.max_drop.loss=0", asked, "run=one", expect=2)
+        assert "the evaluation that is being made" in document["message"]
+        assert "it would always pass" in document["message"]
+
+
+def test_a_baseline_is_kept_for_an_evaluation_and_not_for_the_run(work):
+    """Held-out pairs that changed make another evaluation, which is held against what passed last by then."""
+    held_out = write_jsonl(work.folder / "held.jsonl", example_rows(30, start=100))
+    night = (*NIGHT, f"data.eval={held_out}", "data.eval_fraction=null", "eval.min_overlap=0.9")
+    for seed, name in enumerate(("one", "two", "three")):
+        work.run("run", *night, f"run={name}", f"train.seed={seed}")
+    write_jsonl(held_out, example_rows(60, start=100))
+    refused = work.run("run", *night, "run=two", "train.seed=1", expect=2)
+    assert "The baseline three was evaluated on other pairs" in refused["message"]
+    work.run("run", *night, "eval.baseline=null", "eval.max_drop={}", "run=three", "train.seed=2")
+    work.run("run", *night, "run=two", "train.seed=1")
+    assert results(work, "two")["compared_with"][0]["name"] == "three"
+    kept = json.loads((work.root / "runs/two/eval/baseline.json").read_text())
+    assert kept["runs"] == ["three"] and kept["identity"] == results(work, "two")["identity"]
