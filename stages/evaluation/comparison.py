@@ -131,10 +131,11 @@ def _shared_pairs(frames: Sequence[pl.DataFrame], other: Other, least: float) ->
 
 def _differs(metric: str, measure: Mapping[str, Any], evaluations: Sequence[ReadEvaluation]) -> str | None:
     """What makes the values of a metric mean something else there; None: they are of the same kind."""
+    all_of_them = [measure, *(each.document["measure"] for each in evaluations)]
     for what in PAIR_VALUES[metric].depends_on:
-        if measure[what] is None or any(measure[what] != each.document["measure"].get(what) for each in evaluations):
+        if measure[what] is None or any(measure[what] != each.get(what) for each in all_of_them):
             return what
-    if PAIR_VALUES[metric].reference and measure["reference"] is None:
+    if PAIR_VALUES[metric].reference and any(each.get("reference") is None for each in all_of_them):
         return "reference"
     return None
 

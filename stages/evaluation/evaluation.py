@@ -100,8 +100,7 @@ class Evaluation:
         """The scores of this policy and these pairs, if they are there; pairs.parquet says whose they are."""
         path = self.folder / "pairs.parquet"
         try:
-            identity = (pq.read_schema(path).metadata or {}).get(_IDENTITY, b"")
-            return pl.read_parquet(path) if identity.decode() == self.identity else None
+            return pl.read_parquet(path) if evaluation_of_pairs(path) == self.identity else None
         except (FileNotFoundError, pa.ArrowInvalid, pl.exceptions.PolarsError):
             return None
 
@@ -109,3 +108,9 @@ class Evaluation:
         """Write pairs.parquet."""
         table = pairs.to_arrow().replace_schema_metadata({_IDENTITY: self.identity})
         write_bytes(self.folder / "pairs.parquet", parquet_bytes(table))
+
+
+def evaluation_of_pairs(path: Path) -> str:
+    """The identity of the evaluation whose scores a pairs.parquet has; empty where it does not say so."""
+    identity: bytes = (pq.read_schema(path).metadata or {}).get(_IDENTITY, b"")
+    return identity.decode()

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import polars as pl
+import pyarrow as pa
 
 from data.errors import StoreError, one_line
+from stages.evaluation.evaluation import SCHEMA_VERSION, evaluation_of_pairs
 
 Against = Literal["baseline", "anchor"]
 
@@ -54,6 +56,12 @@ class ReadEvaluation:
                 f"The evaluation in {folder} is not whole, or of an earlier version of this program. Run `pipeline "
                 "eval` with the configuration of that run again, or compare with another."
             )
+        if document.get("schema_version") != SCHEMA_VERSION:
+            raise StoreError(
+                f"{folder / 'metrics.json'} has schema_version {document.get('schema_version')}, and this version of "
+                f"the program compares with {SCHEMA_VERSION}. Evaluate that run again with this version, or compare "
+                "with another."
+            )
         return cls(folder, document)
 
     def pairs(self) -> pl.DataFrame:
@@ -64,11 +72,16 @@ class ReadEvaluation:
         """
         path = self.folder / "pairs.parquet"
         try:
-            pairs = pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
+            pairs, identity = pl.read_parquet(path), evaluation_of_pairs(path)
+        except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
             raise StoreError(
                 f"{path} cannot be read ({one_line(error)}). Evaluate that run again, or name another."
             ) from error
+        if identity != self.document["identity"]:
+            raise StoreError(
+                f"{path} is of another evaluation than metrics.json beside it, which was stopped before its verdict. "
+                "Evaluate that run again, or name another."
+            )
         if pairs.height != self.document["n_pairs"] or "pair_key" not in pairs.columns:
             raise StoreError(
                 f"{path} has {pairs.height} pairs, and metrics.json beside it is of {self.document['n_pairs']}. "

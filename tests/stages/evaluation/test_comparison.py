@@ -32,14 +32,19 @@ def evaluated(seed, rows=range(60), shift=0.0):
     return records_frame(records, 0.1)
 
 
+def write_pairs(folder, pairs, identity):
+    table = pairs.to_arrow().replace_schema_metadata({"evaluation": identity})
+    (folder / "pairs.parquet").write_bytes(parquet_bytes(table))
+
+
 @pytest.fixture
 def folder(tmp_path):
     def write(pairs, name="base", **changes):
         path = tmp_path / name / "eval"
         path.mkdir(parents=True)
-        document = {"identity": name, "measure": MEASURE, "n_pairs": pairs.height} | changes
+        document = {"schema_version": 2, "identity": name, "measure": MEASURE, "n_pairs": pairs.height} | changes
         (path / "metrics.json").write_text(json.dumps(document))
-        (path / "pairs.parquet").write_bytes(parquet_bytes(pairs.to_arrow()))
+        write_pairs(path, pairs, name)
         return path
 
     return write
@@ -125,7 +130,7 @@ def test_what_is_missing_or_damaged_is_an_error_that_names_it(folder, tmp_path):
     (path / "pairs.parquet").write_bytes(b"PAR1")
     with pytest.raises(StoreError, match=r"pairs.parquet cannot be read"):
         compare(own, MEASURE, baseline(path), config())
-    (path / "pairs.parquet").write_bytes(parquet_bytes(evaluated(1).head(7).to_arrow()))
+    write_pairs(path, evaluated(1).head(7), "base")
     with pytest.raises(StoreError, match=r"has 7 pairs, and metrics.json beside it is of 60"):
         compare(own, MEASURE, baseline(path), config())
     (path / "pairs.parquet").unlink()
@@ -134,6 +139,27 @@ def test_what_is_missing_or_damaged_is_an_error_that_names_it(folder, tmp_path):
     (path / "metrics.json").write_text("{")
     with pytest.raises(StoreError, match="is not what an evaluation writes"):
         compare(own, MEASURE, baseline(path), config())
+
+
+def test_scores_of_another_policy_than_was_judged_are_compared_with_nothing(folder):
+    """As an evaluation leaves them that was stopped between its scores and its verdict."""
+    path = folder(evaluated(1))
+    write_pairs(path, evaluated(3), "another")
+    with pytest.raises(StoreError, match=r"pairs.parquet is of another evaluation than metrics.json beside it"):
+        compare(evaluated(2), MEASURE, baseline(path), config())
+    newer = folder(evaluated(1), "newer", schema_version=3)
+    with pytest.raises(StoreError, match=r"has schema_version 3, and this version of the program compares with 2"):
+        compare(evaluated(2), MEASURE, baseline(newer), config())
+
+
+def test_a_reference_that_is_not_there_gives_no_figure_to_compare_with(folder):
+    """Only the baseline was evaluated without one: its column of the reference's log-probs is empty."""
+    alone = evaluated(1).with_columns(
+        pl.lit(None, pl.Float64).alias(f"ref_{side}_logps") for side in ("chosen", "rejected")
+    )
+    path = folder(alone, measure=MEASURE | {"reference": None})
+    with pytest.raises(ConfigError, match="in ref_ranking_accuracy: its reference is not the same"):
+        compare(evaluated(2), MEASURE, baseline(path), config(max_drop={"ref_ranking_accuracy": 0.1}))
 
 
 def test_of_several_evaluations_the_mean_of_each_pair_is_compared(folder):
