@@ -116,7 +116,7 @@ def test_all_problems_are_shown_at_once_with_their_places(load):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((SMALLEST + "eval:\n  min: {accuracy: 0.6}\n",), "6: eval.min: no such metric: accuracy; did you mean reward_ac"),
+        ((SMALLEST + "eval:\n  min: {accuracy: 0.6}\n",), "eval.min: no such metric: accuracy; did you mean reward"),
         ((SMALLEST + "  eval: b.jsonl\n  eval_fraction: 0.1\n",), "eval and eval_fraction both say what is held out"),
         ((SMALLEST, "data.eval_fraction=0.6", "data.dev_fraction=0.4"), "leave nothing to train on"),
         ((SMALLEST, "run=../x"), "'../x' is not a plain folder name"),
