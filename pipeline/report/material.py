@@ -17,9 +17,9 @@ from typing import Any
 import polars as pl
 
 from data.errors import StoreError
+from stages.evaluation.evaluation import SCHEMA_VERSION, evaluation_of_pairs
 from stages.run_folder import RunFolder
 
-SCHEMA_VERSION = 2
 _OF_A_JOB = ("pairs", "pairs_scored", "pairs_stored_before", "tokens", "seconds", "seconds_saved", "device")
 """What is told of a job, out of its document."""
 
@@ -97,6 +97,11 @@ def read_evaluation(folder: Path) -> tuple[dict[str, Any], pl.DataFrame]:
             f"{folder / 'metrics.json'} has schema_version {document.get('schema_version')}, and reports are made of "
             f"{SCHEMA_VERSION}: another version of this program wrote it. Run `pipeline eval` again, which brings it "
             "up to date."
+        )
+    if evaluation_of_pairs(folder / "pairs.parquet") != document["identity"]:
+        raise StoreError(
+            f"{folder / 'pairs.parquet'} has the scores of another evaluation than metrics.json beside it: one that "
+            "was stopped before its verdict. Run `pipeline eval` again, which goes on from these scores."
         )
     return document, pairs
 

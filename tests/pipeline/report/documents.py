@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from data.parquet import parquet_bytes
 from pipeline.report.material import Material, WrongPair
 from stages.metrics.calibration import reliability
 from stages.metrics.lengths import length_strata
@@ -264,6 +265,13 @@ def write_evaluation(folder: Path, found: dict[str, Any] | None = None, pairs: p
     """The two files that every evaluation has."""
     pairs = pairs_frame() if pairs is None else pairs
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(found or document(pairs)))
-    pairs.write_parquet(folder / "pairs.parquet")
+    found = document(pairs) if found is None else found
+    (folder / "metrics.json").write_text(json.dumps(found))
+    write_pairs(folder, pairs, found["identity"])
     return folder
+
+
+def write_pairs(folder: Path, pairs: pl.DataFrame, identity: str) -> None:
+    """pairs.parquet, which says of which evaluation it is."""
+    table = pairs.to_arrow().replace_schema_metadata({"evaluation": identity})
+    (folder / "pairs.parquet").write_bytes(parquet_bytes(table))

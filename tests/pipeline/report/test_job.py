@@ -13,7 +13,7 @@ from pipeline.control import ProcessControl
 from pipeline.inputs import Inputs
 from pipeline.report.write import write_report
 from stages.run_folder import RunFolder
-from tests.pipeline.report.documents import document, pairs_frame, write_evaluation
+from tests.pipeline.report.documents import document, pairs_frame, write_evaluation, write_pairs
 from tests.tiny import Work, save_model
 
 BLOCK_TORCH = "import sys; sys.modules['torch'] = None; from pipeline.__main__ import main; main()"
@@ -135,6 +135,7 @@ def test_without_an_evaluation_there_is_an_error(work):
             lambda folder: (folder / "metrics.json").write_text(json.dumps({"schema_version": 1})),
             "has schema_version 1, and reports are made of 2",
         ),
+        (lambda folder: write_pairs(folder, pairs_frame(), "ab" * 32), "has the scores of another evaluation"),
     ],
 )
 def test_an_evaluation_that_is_not_whole_is_an_error(work, spoil, said):
