@@ -106,6 +106,22 @@ class EvalConfig(Settings):
             raise ValueError(f"baseline_runs has no effect unless eval.baseline is {PASSED}; remove it")
         return self
 
+    @model_validator(mode="after")
+    def _no_setting_without_effect(self) -> "EvalConfig":
+        needs = (
+            (("point",), ("min", "max")),
+            (("looks",), ("max_drop", "max_rise")),
+            (("seed_sd", "min_overlap"), ("baseline", "anchor")),
+        )
+        for keys, others in needs:
+            idle = [*self.model_dump(include={*keys}, exclude_defaults=True)]
+            if idle and not any(getattr(self, other) for other in others):
+                verb, them = ("has", "it") if len(idle) == 1 else ("have", "them")
+                raise ValueError(
+                    f"{' and '.join(idle)} {verb} no effect without eval.{' or eval.'.join(others)}; remove {them}"
+                )
+        return self
+
     @property
     def n_comparisons(self) -> int:
         """Comparisons with a limit that one evaluation makes."""

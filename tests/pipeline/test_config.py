@@ -127,6 +127,15 @@ def test_all_problems_are_shown_at_once_with_their_places(load):
             (SMALLEST, "data.train={path: a.jsonl, columns: {margin: gap}}", "train.objective=ipo"),
             "margins of the data have no effect on the objective ipo; sigmoid takes them",
         ),
+        ((SMALLEST, "eval.point=true"), "eval: point has no effect without eval.min or eval.max; remove it"),
+        (
+            (SMALLEST, "eval.looks=365", "eval.min={reward_accuracy: 0.6}"),
+            "eval: looks has no effect without eval.max_drop or eval.max_rise; remove it",
+        ),
+        (
+            (SMALLEST, "eval.seed_sd={loss: 0.1}", "eval.min_overlap=0.5"),
+            "eval: min_overlap and seed_sd have no effect without eval.baseline or eval.anchor; remove them",
+        ),
         (
             (SMALLEST, "train.objective=simpo", "eval.min={reward_accuracy: 0.6}"),
             "eval.min: reward_accuracy cannot be had with the objective simpo, which reads no reference",

@@ -156,7 +156,7 @@ def test_a_run_is_never_its_own_baseline(work):
 def test_a_baseline_is_kept_for_an_evaluation_and_not_for_the_run(work):
     """Held-out pairs that changed make another evaluation, which is held against what passed last by then."""
     held_out = write_jsonl(work.folder / "held.jsonl", example_rows(30, start=100))
-    night = (*NIGHT, f"data.eval={held_out}", "data.eval_fraction=null", "eval.min_overlap=0.9")
+    night = (*NIGHT, f"data.eval={held_out}", "data.eval_fraction=null")
     for seed, name in enumerate(("one", "two", "three")):
         work.run("run", *night, f"run={name}", f"train.seed={seed}")
     write_jsonl(held_out, example_rows(60, start=100))
