@@ -64,7 +64,7 @@ def _passed(workspace: Workspace, evaluation: Evaluation, most: int) -> Other:
     if names is None:
         names = _passed_last(workspace, evaluation.folder.parent)
     if not names:
-        logger.warning("eval.baseline: passed: no run has passed before this one, so it is compared with none")
+        logger.info("eval.baseline: passed: no run has passed before this one, so it is compared with none")
     chosen = names[:most]
     return Other("baseline", ", ".join(chosen) or PASSED, tuple(workspace.runs / name / "eval" for name in chosen))
 
