@@ -9,7 +9,7 @@ import polars as pl
 from data.errors import ConfigError
 from stages.evaluation.config import EvalConfig
 from stages.evaluation.others import Other, ReadEvaluation
-from stages.metrics.paired import PairedDifference, paired_bootstrap, paired_difference
+from stages.metrics.paired import LEVEL, PairedDifference, paired_bootstrap, paired_difference
 from stages.metrics.values import PAIR_VALUES, Floats, has_reference, pair_values
 
 REPORTED = ("reward_accuracy", "ranking_accuracy", "reward_margin", "loss")
@@ -28,8 +28,8 @@ class Comparison(NamedTuple):
     found: PairedDifference
     bootstrap: tuple[float, float]
 
-    def document(self, seed_sd: float) -> dict[str, Any]:
-        """As it stands in metrics.json."""
+    def document(self, seed_sd: float, gate_level: float = LEVEL) -> dict[str, Any]:
+        """As it stands in metrics.json: at 95 %, but for `detectable`, which is what an interval of `gate_level` shows."""
         found, seeds = self.found, seed_sd if self.against != "reference" else 0.0
         low, high = found.interval(seed_sd=seeds, n_before=self.n_before)
         better = PAIR_VALUES[self.metric].better
@@ -44,7 +44,7 @@ class Comparison(NamedTuple):
             "bootstrap_low": self.bootstrap[0],
             "bootstrap_high": self.bootstrap[1],
             "mcnemar_p": found.mcnemar_p() if PAIR_VALUES[self.metric].share and self.n_before == 1 else None,
-            "detectable": found.detectable(seed_sd=seeds, n_before=self.n_before),
+            "detectable": found.detectable(gate_level, seeds, self.n_before),
         }
         return {
             "against": self.against,

@@ -94,12 +94,18 @@ def evaluation_document(
         "reference_report": findings.reference_report,
         "external": findings.external,
         "compared_with": compared_with(others),
-        "comparisons": [each.document(settings.seed_sd.get(each.metric, 0.0)) for each in comparisons],
+        "comparisons": [_comparison(each, settings) for each in comparisons],
         "seed_sd": settings.seed_sd,
         "looks": settings.looks,
         "gates": [gate.document() for gate in gates],
         "verdict": None if config is None else overall(gates),
     }
+
+
+def _comparison(comparison: Comparison, settings: EvalConfig) -> dict[str, Any]:
+    limited = comparison.against != "reference" and comparison.metric in {*settings.max_drop, *settings.max_rise}
+    seed_sd = settings.seed_sd.get(comparison.metric, 0.0)
+    return comparison.document(seed_sd, settings.level) if limited else comparison.document(seed_sd)
 
 
 def _reference(evaluation: Evaluation) -> dict[str, Any] | None:

@@ -64,6 +64,13 @@ def test_a_fixed_anchor_beside_the_newest_run(work):
     assert {gate["level"] for gate in document["gates"]} == {1 - 2 * 0.05 / 4}
     nightly = work.run("eval", *anchored, "eval.baseline=passed", "run=one", "train.seed=1", "eval.looks=365")
     assert {gate["level"] for gate in nightly["gates"]} == {1 - 2 * 0.05 / (4 * 365)}
+    once, often = (
+        {(each["against"], each["metric"]): each for each in found["comparisons"]} for found in (document, nightly)
+    )
+    for what, each in often.items():  # a gate that looks often sees less; what has no limit is seen as well as before
+        limited = what[0] != "reference" and what[1] in ("reward_accuracy", "ranking_accuracy")
+        assert (each["detectable"] > 1.2 * once[what]["detectable"]) == limited
+        assert (each["low"], each["high"]) == (once[what]["low"], once[what]["high"])
     assert nightly["pairs_scored"] == 0
 
 
