@@ -29,7 +29,7 @@ class Comparison(NamedTuple):
     bootstrap: tuple[float, float]
 
     def document(self, seed_sd: float, gate_level: float = LEVEL) -> dict[str, Any]:
-        """As it stands in metrics.json: at 95 %, but for `detectable`, which is what an interval of `gate_level` shows."""
+        """As it stands in metrics.json: at 95 %, but for `detectable`, which is at the level of the gate."""
         found, seeds = self.found, seed_sd if self.against != "reference" else 0.0
         low, high = found.interval(seed_sd=seeds, n_before=self.n_before)
         better = PAIR_VALUES[self.metric].better
