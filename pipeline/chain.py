@@ -100,7 +100,7 @@ def _run_job(job: str, inputs: Inputs, arguments: Mapping[str, Any] | None = Non
 def _run_chain(inputs: Inputs, verbosity: int) -> dict[str, Any]:
     """The three jobs in order; the first that does not succeed is the last.
 
-    Several processes score their shares, train together, and leave the evaluation to the first of them.
+    Several processes score their shares, train together and evaluate together; the first of them judges.
     """
     documents: list[dict[str, Any]] = []
     for job in CHAIN:

@@ -1,7 +1,7 @@
 """Job three: the policy of a run is evaluated on held-out pairs, and passes or does not."""
 
 import logging
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -119,6 +119,7 @@ def evaluation_about(
 ) -> Evaluation:
     """The same of any policy."""
     pairs, train = prepared.splits[split], inputs.config.train
+    columns = inputs.config.eval.slices if split == "eval" else []
     return Evaluation(
         **subject._asdict(),
         pairs=pairs,
@@ -127,9 +128,7 @@ def evaluation_about(
         coverage=prepared.coverage,
         reference_id=bound.reference_id if train.reads_reference and not reference_free else None,
         reference_name=bound.name,
-        facts=partial(
-            pair_facts, pairs, prepared, inputs.config.data, inputs.config.eval.slices if split == "eval" else []
-        ),
+        facts=cache(partial(pair_facts, pairs, prepared, inputs.config.data, columns)),  # may read all of a source
         leakage=partial(leakage, prepared.splits["train"], pairs, prepared.coverage),
         look_further=partial(look_further, inputs, bound),
     )
@@ -145,8 +144,8 @@ def _apply_verdict(inputs: Inputs, run: RunFolder, report: JobReport, results: d
     report.status, report.exit_code = "failed", GateError.exit_code
     report.message = (
         f"The policy of run {run.path.name} does not pass: {failed_gates(results)}. It was not made `passed`; the "
-        f"figures are in {report.outputs['metrics']}. Train differently, or change the gates under eval.min and "
-        "eval.max."
+        f"figures are in {report.outputs['metrics']}. Train differently, or change the limits (eval.min, "
+        "eval.max, eval.max_drop, eval.max_rise)."
     )
 
 

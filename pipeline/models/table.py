@@ -49,7 +49,7 @@ def _subject(document: dict[str, Any]) -> str:
 def _table(document: dict[str, Any], named: Names) -> list[list[str]]:
     """The head, a row for each model, and one for the reference."""
     metrics = list(dict.fromkeys((document["metric"], "ranking_accuracy")))
-    judged = any(model["verdict"] and model["failed_gates"] for model in document["models"])
+    judged = any(model["verdict"] in ("failed", "inconclusive") for model in document["models"])
     head = ["rank", "model"]
     for metric in metrics:
         head += [metric.replace("_", " "), "95 % interval"]

@@ -6,7 +6,9 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
+from data.pairs.row_columns import row_columns
 from pipeline.cli import app
+from stages.evaluation import pair_facts
 from tests.tiny import example_rows, write_jsonl
 
 NIGHT = ("eval.baseline=passed", "eval.max_drop.reward_accuracy=0.9")
@@ -174,3 +176,13 @@ def test_a_baseline_is_kept_for_an_evaluation_and_not_for_the_run(work):
     assert results(work, "two")["compared_with"][0]["name"] == "three"
     kept = json.loads((work.root / "runs/two/eval/baseline.json").read_text())
     assert kept["runs"] == ["three"] and kept["identity"] == results(work, "two")["identity"]
+
+
+def test_columns_that_slices_are_cut_by_are_read_from_their_source_once(work, monkeypatch):
+    """They count in whether an evaluation is looked at again: every job reads them, and a million rows take long."""
+    reads = []
+    monkeypatch.setattr(pair_facts, "row_columns", lambda *asked: reads.append(asked) or row_columns(*asked))
+    write_jsonl(work.data, [row | {"topic": f"t{i % 3}"} for i, row in enumerate(example_rows(40))])
+    for n in (1, 2):
+        work.run("run", "eval.slices=[topic]")
+        assert len(reads) == n

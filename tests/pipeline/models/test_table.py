@@ -88,3 +88,10 @@ def test_without_a_failed_gate_or_a_reference_there_is_no_column_of_them():
     text = leaderboard_summary({"leaderboard": alone, "outputs": {}})
     assert "gates" not in text and "reference" not in text and "reward" not in text
     assert "  a > d (+0.200, p = 0.03)" in text and "The one test errs in 5 % of cases" in text
+
+
+def test_what_the_pairs_cannot_decide_is_said_though_nothing_failed():
+    undecided = {**model("d", 0.7, (2, 3)), "verdict": "inconclusive"}
+    text = leaderboard_summary({"leaderboard": {**BOARD, "models": [model("a", 0.9, (1, 1)), undecided],
+                                                "tests": [held("a", "d", 0.2, 0.03, "a")]}, "outputs": {}})  # fmt: skip
+    assert "gates" in text.split("\n")[1] and text.split("\n")[3].endswith("  inconclusive")
