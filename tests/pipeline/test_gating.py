@@ -186,3 +186,13 @@ def test_columns_that_slices_are_cut_by_are_read_from_their_source_once(work, mo
     for n in (1, 2):
         work.run("run", "eval.slices=[topic]")
         assert len(reads) == n
+
+
+def test_a_run_that_passed_before_and_fails_now_is_told_to_be_passed_still(work):
+    work.run("run", "run=one")
+    strict = ("run=one", "eval.min.ranking_accuracy=1.0")
+    first = work.run("eval", *strict, expect=5)["message"]
+    assert "It was not made `passed`" not in first
+    assert "`passed` stands for it since it passed under other limits, and still does" in first
+    other = work.run("run", "run=two", "train.seed=1", "eval.min.ranking_accuracy=1.0", expect=5)["message"]
+    assert "It was not made `passed`" in other and (work.root / "passed").resolve().name == "one"
