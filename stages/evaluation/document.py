@@ -2,9 +2,10 @@
 machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 import polars.selectors as cs
 
@@ -128,12 +129,7 @@ def _gates(
             "for lack of a number. Take the limit out, or evaluate on pairs that have one (docs/eval-metrics.md says "
             f"what each needs). There are: {', '.join(sorted(metrics))}."
         )
-    prompts = pairs["prompt_key"].to_list()
-    intervals = {
-        name: gate_interval(pair_values(pairs, name), prompts, share=PAIR_VALUES[name].share)
-        for name in bounded
-        if name in PAIR_VALUES
-    }
+    intervals = {} if config.point else _intervals(pairs, bounded)
     gates = judge_bounds(metrics, config.min, config.max, intervals, point=config.point)
     for other in others:
         found = compared.get(other, {})
@@ -141,8 +137,28 @@ def _gates(
             difference = found[metric].found if other.folders else None
             seed_sd, n_before = config.seed_sd.get(metric, 0.0), max(1, len(other.folders))
             change = Change(other.against, other.name, difference, config.level, seed_sd, n_before)
+            if difference is not None:
+                _refuse_endless(metric, change.interval())
             if metric in config.max_drop:
                 gates.append(judge_change(metric, "max_drop", config.max_drop[metric], change))
             if metric in config.max_rise:
                 gates.append(judge_change(metric, "max_rise", config.max_rise[metric], change))
     return gates
+
+
+def _intervals(pairs: pl.DataFrame, metrics: Iterable[str]) -> dict[str, tuple[float, float]]:
+    """What limits on means over pairs are held against."""
+    prompts, found = pairs["prompt_key"].to_list(), {}
+    for name in sorted(PAIR_VALUES.keys() & {*metrics}):
+        found[name] = gate_interval(pair_values(pairs, name), prompts, share=PAIR_VALUES[name].share)
+        _refuse_endless(name, found[name])
+    return found
+
+
+def _refuse_endless(metric: str, interval: tuple[float, float]) -> None:
+    if not np.isfinite(interval).all():
+        raise ConfigError(
+            f"The limit on {metric} cannot be judged: {metric} has no interval, for all held-out pairs have one "
+            "prompt. Hold out pairs of more prompts, or take the limit out (of eval.min and eval.max, eval.point: true "
+            "takes the metric itself)."
+        )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,38 @@ def by_cluster(
     return sums.astype(np.float64), counts.astype(np.float64)
 
 
-def gate_interval(values: npt.NDArray[np.float64], clusters: Clusters, *, share: bool) -> tuple[float, float]:
-    """What a gate holds a limit against: the clustered bootstrap's interval, for a share never narrower than Wilson's.
+def clustered_variance(values: Sequence[float] | npt.NDArray[np.float64], clusters: Clusters) -> tuple[float, int]:
+    """The variance of the mean, clustered (Liang and Zeger 1986, with G / (G - 1)), and G, the number of clusters.
 
-    A resample cannot draw what it has not seen: of ten pairs that are all right it makes an interval from 1 to 1.
+    Infinite where there is one cluster.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    sums, counts = by_cluster(array, clusters)
+    groups = len(sums)
+    spread = float(np.square(sums - counts * mean(array)).sum()) / len(array) ** 2
+    return (spread * groups / (groups - 1) if groups > 1 else math.inf), groups
+
+
+@cache
+def student(freedom: int, p: float) -> float:
+    """The point below which Student's t lies with probability p."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, p))
+
+
+def gate_interval(values: npt.NDArray[np.float64], clusters: Clusters, *, share: bool) -> tuple[float, float]:
+    """What a gate holds a limit against: the clustered bootstrap's interval, never narrower than Student's or Wilson's.
+
+    A resample cannot draw what it has not seen: a few clusters make intervals that are too narrow, which Student's of
+    their means is not (of one cluster it has no ends), and ten pairs that are all right make one from 1 to 1, which
+    Wilson's, of a share, is not.
     """
     low, high = clustered_bootstrap(values, clusters)
+    variance, groups = clustered_variance(values, clusters)
+    half = student(max(1, groups - 1), 0.975) * math.sqrt(variance)
+    low, high = min(low, mean(values) - half), max(high, mean(values) + half)
     if not share:
         return low, high
     wilson_low, wilson_high = wilson(math.fsum(values), len(values))
-    return min(low, wilson_low), max(high, wilson_high)
+    return max(0.0, min(low, wilson_low)), min(1.0, max(high, wilson_high))

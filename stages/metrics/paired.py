@@ -7,13 +7,12 @@ test on one pair of runs: another training seed gives another policy. Its standa
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.metrics.intervals import Clusters, by_cluster, clustered_bootstrap, mean
+from stages.metrics.intervals import Clusters, clustered_bootstrap, clustered_variance, mean, student
 
 LEVEL = 0.95
 POWER = 0.8
@@ -71,15 +70,7 @@ class PairedDifference:
         return math.sqrt(self.standard_error**2 + seed_sd**2 * (1 + 1 / n_before))
 
     def _quantile(self, p: float) -> float:
-        return _student(max(1, self.n_prompts - 1), p)
-
-
-@cache
-def _student(freedom: int, p: float) -> float:
-    """The point below which Student's t lies with probability p."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, p))
+        return student(max(1, self.n_prompts - 1), p)
 
 
 def paired_difference(
@@ -87,16 +78,12 @@ def paired_difference(
 ) -> PairedDifference:
     """The difference of two evaluations, value by value of the same pairs, (N,) each.
 
-    The standard error is that of a mean of clusters (Liang and Zeger 1986, with G / (G - 1)). That of a share counts
-    two pairs more than there are, one of them gained, one lost, each half (Agresti and Min 2005): where no pair has
-    changed sides, not even a small number of pairs is proof that none would.
+    The standard error is that of a mean of clusters. That of a share counts two pairs more than there are, one of them
+    gained, one lost, each half (Agresti and Min 2005): where no pair has changed sides, not even a small number of
+    pairs is proof that none would.
     """
     differences = after - before
-    n, centre = len(differences), mean(differences)
-    sums, counts = by_cluster(differences, prompts)
-    groups = len(sums)
-    spread = float(np.square(sums - counts * centre).sum()) / n**2
-    variance = spread * groups / (groups - 1) if groups > 1 else math.inf
+    n, (variance, groups) = len(differences), clustered_variance(differences, prompts)
     if share:
         variance = (variance * n**2 + 1) / (n + 2) ** 2
     return PairedDifference(

@@ -40,7 +40,6 @@ def _of_rewards(pairs: pl.DataFrame) -> dict[str, float]:
         pair_values(pairs, "ref_ranking_accuracy"), pair_values(pairs, "ranking_accuracy"), prompts, share=True
     )
     gain_low, gain_high = gain.interval()
-    gained = {"ranking_accuracy_gain_low": gain_low, "ranking_accuracy_gain_high": gain_high}
     return {
         "reward_accuracy_gate_low": gate_low,
         "reward_accuracy_gate_high": gate_high,
@@ -49,6 +48,7 @@ def _of_rewards(pairs: pl.DataFrame) -> dict[str, float]:
         "reward_margin_p10": float(low),
         "reward_margin_p90": float(high),
         "ranking_accuracy_gain": gain.difference,
-        **{name: bound for name, bound in gained.items() if math.isfinite(bound)},  # of one prompt there is none
+        "ranking_accuracy_gain_low": gain_low,
+        "ranking_accuracy_gain_high": gain_high,
         "ece": expected_calibration_error(margins),
     }

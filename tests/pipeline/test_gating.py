@@ -196,3 +196,14 @@ def test_a_run_that_passed_before_and_fails_now_is_told_to_be_passed_still(work)
     assert "`passed` stands for it since it passed under other limits, and still does" in first
     other = work.run("run", "run=two", "train.seed=1", "eval.min.ranking_accuracy=1.0", expect=5)["message"]
     assert "It was not made `passed`" in other and (work.root / "passed").resolve().name == "one"
+
+
+def test_pairs_of_one_prompt_are_no_proof_of_a_limit(work):
+    rows = [row | {"prompt": "How many times?"} for row in example_rows(4, start=100)]
+    held_out = (f"data.eval={write_jsonl(work.folder / 'held.jsonl', rows)}", "data.eval_fraction=null")
+    document = work.run("run", *held_out, "eval.min={reward_margin: -1000}", expect=2)
+    assert "reward_margin has no interval, for all held-out pairs have one prompt" in document["message"]
+    assert not (work.root / "passed").exists()
+    work.run("run", *held_out, "run=one", "eval.min={reward_margin: -1000}", "eval.point=true")
+    moved = ("eval.baseline=one", "eval.max_rise={loss: 1000}", "run=two", "train.seed=1")
+    assert "The limit on loss cannot be judged" in work.run("run", *held_out, *moved, expect=2)["message"]

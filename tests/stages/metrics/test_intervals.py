@@ -95,6 +95,26 @@ def test_the_gate_covers_where_pairs_share_a_prompt_and_wilson_does_not():
     assert gate / times >= 0.95 - 3.3 * math.sqrt(0.95 * 0.05 / times)
 
 
+@pytest.mark.parametrize(("prompts", "pairs"), [(5, 4), (10, 4)])
+def test_the_gate_covers_the_mean_of_a_few_prompts_and_a_bootstrap_does_not(prompts, pairs):
+    rng = np.random.default_rng(7)
+    times, resampled, gate = 500, 0, 0
+    names = [str(i // pairs) for i in range(prompts * pairs)]
+    for _ in range(times):
+        values = np.repeat(rng.normal(size=prompts), pairs) + rng.normal(size=prompts * pairs)
+        low, high = clustered_bootstrap(values, names)
+        resampled += low <= 0 <= high
+        low, high = gate_interval(values, names, share=False)
+        gate += low <= 0 <= high
+    assert gate / times >= 0.95 - 3.3 * math.sqrt(0.95 * 0.05 / times) > resampled / times
+
+
+def test_pairs_of_one_prompt_say_nothing_of_others():
+    """A resample of one prompt is that prompt: no interval, which is not one of no width."""
+    assert gate_interval(np.array([1.0, 2.0]), ["a", "a"], share=False) == (-math.inf, math.inf)
+    assert gate_interval(np.array([1.0, 1.0]), ["a", "a"], share=True) == (0.0, 1.0)
+
+
 def test_a_mean_is_rounded_once():
     assert mean(np.array([1e16, 1.0, -1e16])) == pytest.approx(1 / 3)
     assert math.isnan(mean(np.array([math.inf, -math.inf])))
