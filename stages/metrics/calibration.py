@@ -10,15 +10,14 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from stages.metrics.values import Floats
 
 EDGES = tuple(i / 20 for i in range(10, 21))
 """Of the bins of confidence; a bin has its lower edge, the last one both."""
 
 
-def expected_calibration_error(margins: FloatArray) -> float:
+def expected_calibration_error(margins: Floats) -> float:
     """The mean distance of confidence and accuracy in the bins of `reliability`, weighted by their pairs (1706.04599).
 
     Margins (N,) of one pair or more; 0 for a policy that is the reference, which is unsure of everything.
@@ -27,7 +26,7 @@ def expected_calibration_error(margins: FloatArray) -> float:
     return math.fsum(errors) / len(margins)
 
 
-def reliability(margins: FloatArray) -> list[dict[str, Any]]:
+def reliability(margins: Floats) -> list[dict[str, Any]]:
     """The reliability curve of margins (N,): bins of confidence s(|margin|), those without pairs left out.
 
     `accuracy` is the share of a bin's pairs whose margin is above 0; ties, all in the first bin, count one half.

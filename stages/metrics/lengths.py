@@ -7,17 +7,14 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from stages.metrics.strata import named_share, strata
-from stages.metrics.values import has_reference, pair_values, win
+from stages.metrics.values import Floats, has_reference, pair_values, win
 
 _MOST_STRATA = 5
 _SIDES = {"chosen_longer": 1, "chosen_shorter": -1, "equal_length": 0}
 _DIFFERENCE = pl.col("n_chosen").cast(pl.Int64) - pl.col("n_rejected").cast(pl.Int64)
-
-Floats = npt.NDArray[np.float64]
 
 
 def length_metrics(frame: pl.DataFrame) -> dict[str, float]:
