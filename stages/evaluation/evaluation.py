@@ -91,7 +91,7 @@ class Evaluation:
         """The metrics document of this policy and these pairs, if it was made before."""
         try:
             document = dict(json.loads((self.folder / "metrics.json").read_bytes()))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, TypeError):
             return None
         same = document.get("schema_version") == SCHEMA_VERSION and document.get("identity") == self.identity
         return document if same and self.scored() is not None else None

@@ -148,3 +148,12 @@ def test_an_evaluation_is_of_one_objective_with_its_parameters(tmp_path):
     places = ("run", tmp_path / "policy", tmp_path / "eval")
     found = {Evaluation(*places, pairs, {}, each, Coverage(), "p", "r").identity for each in configs}
     assert len(found) == len(configs)
+
+
+@pytest.mark.parametrize("damage", ["[1]", "7", "{", '"a"'])
+def test_metrics_that_are_damaged_are_made_again_from_the_scores(work, damage):
+    work.run("run")
+    path = work.root / "latest" / "eval" / "metrics.json"
+    before = path.read_bytes()
+    path.write_text(damage)
+    assert work.run("eval")["pairs_scored"] == 0 and path.read_bytes() == before
