@@ -28,7 +28,7 @@ class Decoding:
 
     max_new_tokens: int
     end_ids: list[int]
-    """It ends with the first of these."""
+    """It ends with the first of these; none: when it is cut off."""
     stop_requested: Callable[[], bool]
     """Asked before every token."""
 
@@ -96,11 +96,11 @@ def _try_decode(model: PreTrainedModel, prompts: Sequence[Ids], decoding: Decodi
 def _decode(model: PreTrainedModel, prompts: Sequence[Ids], decoding: Decoding) -> list[Ids]:
     longest = max(map(len, prompts))
     padding = [longest - len(prompt) for prompt in prompts]
-    pad, where = decoding.end_ids[0], model.device
+    pad, where = next(iter(decoding.end_ids), 0), model.device
     ids = torch.tensor([[pad] * n + prompt for n, prompt in zip(padding, prompts, strict=True)], device=where)
     mask = torch.tensor([[0] * n + [1] * len(prompt) for n, prompt in zip(padding, prompts, strict=True)], device=where)
     settings = _settings(
-        do_sample=False, max_new_tokens=decoding.max_new_tokens, eos_token_id=decoding.end_ids, pad_token_id=pad,
+        do_sample=False, max_new_tokens=decoding.max_new_tokens, eos_token_id=decoding.end_ids or None, pad_token_id=pad,
         use_cache=True,
     )  # fmt: skip
     criteria = StoppingCriteriaList([_OnRequest(decoding.stop_requested)])

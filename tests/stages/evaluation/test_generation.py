@@ -229,6 +229,13 @@ def test_order_and_growth_of_the_data_move_the_choice_no_more_than_needed(talkat
     assert chosen - new == set(sorted(prompts_of(pairs))[: 8 - len(new)]) and 0 < len(new) < 8
 
 
+def test_where_no_token_ends_a_turn_every_response_is_cut_off(talkative):
+    """As of a tokenizer without an end token: shorter prompts are filled up with a token that the mask hides."""
+    prompts = [*prompts_of(some_pairs(4)).values()]
+    model = load_model(talkative, "float32")
+    assert decoded(talkative, prompts, [], most=6) == [one_by_one(model, prompt, 6, []) for prompt in prompts]
+
+
 def test_what_was_generated_once_is_not_generated_again(talkative, other, tmp_path, monkeypatch):
     """The second evaluation loads no model; the next night asks new prompts only, and of one model."""
     pairs, asked = some_pairs(12), []
