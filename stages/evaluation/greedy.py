@@ -100,8 +100,8 @@ def _decode(model: PreTrainedModel, prompts: Sequence[Ids], decoding: Decoding) 
     ids = torch.tensor([[pad] * n + prompt for n, prompt in zip(padding, prompts, strict=True)], device=where)
     mask = torch.tensor([[0] * n + [1] * len(prompt) for n, prompt in zip(padding, prompts, strict=True)], device=where)
     settings = _settings(
-        do_sample=False, max_new_tokens=decoding.max_new_tokens, eos_token_id=decoding.end_ids or None, pad_token_id=pad,
-        use_cache=True,
+        do_sample=False, max_new_tokens=decoding.max_new_tokens, use_cache=True,
+        eos_token_id=decoding.end_ids or None, pad_token_id=pad,
     )  # fmt: skip
     criteria = StoppingCriteriaList([_OnRequest(decoding.stop_requested)])
     generate: Any = model.generate
