@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from data.errors import StoreError
+from data.errors import StoreError, one_line
 from stages.evaluation.evaluation import SCHEMA_VERSION, evaluation_of_pairs
 from stages.run_folder import RunFolder
 
@@ -108,9 +108,14 @@ def read_evaluation(folder: Path) -> tuple[dict[str, Any], pl.DataFrame]:
 
 def read_generations(folder: Path) -> pl.DataFrame | None:
     """What policy and reference wrote, if anything is to be had."""
+    path = folder / "generations.parquet"
     try:
-        return pl.read_parquet(folder / "generations.parquet")
+        return pl.read_parquet(path)
     except FileNotFoundError:
+        return None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        again = "remove metrics.json beside it, and `pipeline eval` writes both again"
+        logger.warning("%s cannot be read (%s) and is left out; %s", path, one_line(error), again)
         return None
 
 

@@ -146,6 +146,13 @@ def test_an_evaluation_that_is_not_whole_is_an_error(work, spoil, said):
     assert said in str(caught.value) and "pipeline eval" in str(caught.value)
 
 
+def test_responses_that_cannot_be_read_are_left_out_and_said(work, caplog):
+    folder = write_evaluation(work.folder / "eval")
+    (folder / "generations.parquet").write_bytes(b"PAR1")
+    assert Path(write_report(inputs(work), folder)["report"]).is_file()
+    assert "generations.parquet cannot be read" in caplog.text and "pipeline eval" in caplog.text
+
+
 def test_the_summary_of_a_ci_step_is_written(work, monkeypatch):
     step = work.folder / "step.md"
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
