@@ -5,7 +5,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from data.errors import ConfigError, GateError, StoreError
+from data.errors import ConfigError, GateError, StoreError, one_line
 from data.field_diff import field_diff
 from data.pairs.preparation import PreparedPairs
 from pipeline.baselines import keep_baseline, other_evaluations
@@ -43,10 +43,19 @@ def run_eval(inputs: Inputs) -> JobReport:
     report, results = judged(inputs, bound, evaluation, worker)
     if results is not None:
         _apply_verdict(inputs, run, report, results)
-        report.outputs |= write_report(
-            inputs, evaluation.folder, run, prepared.splits["eval"], report.document(), card=True
-        )
+        report.outputs |= _report_of(inputs, evaluation, run, report)
     return report
+
+
+def _report_of(inputs: Inputs, evaluation: Evaluation, run: RunFolder, report: JobReport) -> dict[str, str]:
+    """The page and what goes with it; a page that cannot be made costs no verdict."""
+    try:
+        return write_report(inputs, evaluation.folder, run, evaluation.pairs, report.document(), card=True)
+    except Exception as error:  # whatever it is, the verdict is known
+        logger.warning(
+            "the report could not be made (%s); the verdict stands, and `pipeline report` tries again", one_line(error)
+        )
+        return {}
 
 
 def check_held_out(prepared: PreparedPairs) -> None:
@@ -67,7 +76,7 @@ def judged(
     """
     others = other_evaluations(inputs.config.eval, inputs.workspace, evaluation)
     if inputs.dry_run:
-        return plan_evaluate(evaluation), None
+        return plan_evaluate(evaluation, inputs.config.eval, others), None
     report, results = evaluate(evaluation, inputs.config.eval, inputs.numerics(bound), inputs.control, others, worker)
     if worker.index > 0:
         return report, None

@@ -2,10 +2,11 @@
 shows.
 """
 
-from collections.abc import Mapping
+import json
+from pathlib import Path
 from typing import Any
 
-from data.durable import write_bytes
+from data.durable import write_bytes, write_json
 from data.parquet import parquet_bytes
 from data.tokens.tokenization import end_ids, load_tokenizer
 from pipeline.inputs import Inputs
@@ -17,25 +18,39 @@ from stages.evaluation.responses import Speech
 from stages.reference import BoundReference
 
 
-def look_further(
-    inputs: Inputs, bound: BoundReference, evaluation: Evaluation, earlier: Mapping[str, Any] | None
-) -> Findings:
-    """What the configuration asks for; what an earlier document has of the same commands is not run again."""
+def look_further(inputs: Inputs, bound: BoundReference, evaluation: Evaluation) -> Findings:
+    """What the configuration asks for; what is known already is neither generated nor run again."""
     speech = _speech(inputs, bound)
     metrics = _generations(inputs, bound, evaluation, speech)
-    external = {}
-    for name, command in inputs.config.eval.external.items():
-        numbers = known_metrics(earlier, name, command, evaluation.policy_id, inputs.config.eval.generate)
-        if numbers is None:
-            generations = evaluation.folder / "generations.parquet" if inputs.config.eval.generate else None
-            places = Places(evaluation.policy, evaluation.folder / "pairs.parquet", generations)
-            numbers = run_external(name, command, places, inputs.control)
-        external[name] = external_entry(command, evaluation.policy_id, numbers, inputs.config.eval.generate)
-        metrics |= prefixed(name, numbers)
+    external = _external(inputs, evaluation) if inputs.config.eval.external else {}
+    for name, entry in external.items():
+        metrics |= prefixed(name, entry["metrics"])
     report = None
     if evaluation.reference is not None:
         report = reference_report(evaluation.pairs, evaluation.reference, inputs.store(bound), speech.end_ids)
     return Findings(metrics, external, report)
+
+
+def _external(inputs: Inputs, evaluation: Evaluation) -> dict[str, Any]:
+    """What each command has said of this evaluation; kept (external.json) before the next one is run."""
+    settings, path = inputs.config.eval, evaluation.folder / "external.json"
+    kept = _kept(path, evaluation.identity)
+    for name, command in settings.external.items():
+        if known_metrics(kept, name, command, evaluation.policy_id, settings.generate) is None:
+            generations = evaluation.folder / "generations.parquet" if settings.generate else None
+            places = Places(evaluation.policy, evaluation.folder / "pairs.parquet", generations)
+            numbers = run_external(name, command, places, inputs.control)
+            kept[name] = external_entry(command, evaluation.policy_id, numbers, settings.generate)
+            write_json(path, {"identity": evaluation.identity, "external": kept})
+    return {name: kept[name] for name in settings.external}
+
+
+def _kept(path: Path, identity: str) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+        return dict(document["external"]) if document["identity"] == identity else {}
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return {}
 
 
 def _speech(inputs: Inputs, bound: BoundReference) -> Speech:

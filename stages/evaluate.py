@@ -29,15 +29,26 @@ from stages.units import ALL, Shard
 logger = logging.getLogger(__name__)
 
 
-def plan_evaluate(evaluation: Evaluation) -> JobReport:
-    """What `evaluate` would do, without writing anything."""
+def plan_evaluate(evaluation: Evaluation, config: EvalConfig, others: Sequence[Other]) -> JobReport:
+    """What `evaluate` would do, without writing anything.
+
+    Raises:
+        ConfigError, StoreError: what is compared with does not fit, or is not there.
+    """
     report = _report(evaluation)
-    if evaluation.earlier() is not None:
+    _check(evaluation, config, others)
+    if _is_judged(evaluation, config, others):
         report.status = "nothing_to_do"
         return report
-    responses = unique_responses(evaluation.pairs)
-    report.status, report.responses_scored = "dry_run", len(responses)
-    report.tokens = sum(len(response) for response in responses)
+    report.status = "dry_run"
+    plan = []
+    if evaluation.scored() is None:
+        responses = unique_responses(evaluation.pairs)
+        report.responses_scored, report.tokens = len(responses), sum(len(response) for response in responses)
+    if config.generate is not None:
+        plan.append({"would": "generate", "what": f"responses to {config.generate.prompts} prompts, where not kept"})
+    plan += [{"would": "run", "what": f"eval.external.{name}, where not kept"} for name in config.external]
+    report.details["plan"] = [*plan, {"would": "judge", "what": evaluation.name}]
     return report
 
 
@@ -60,14 +71,11 @@ def evaluate(
         PipelineError: the policy gives numbers that are not finite.
     """
     report, earlier = _report(evaluation), evaluation.earlier()
-    if earlier is not None and (
-        config is None or earlier["judged_by"] == judged_by(evaluation, config, others, earlier)
-    ):
+    if earlier is not None and (config is None or _is_judged(evaluation, config, others)):
         logger.info("%s is evaluated already; no model was loaded", evaluation.name)
         report.status = "nothing_to_do"
         return report, earlier
-    for other in others:
-        check_comparable(evaluation.pairs.keys, evaluation.measure, other, config or EvalConfig())
+    _check(evaluation, config or EvalConfig(), others)
     kept, facts = evaluation.scored(), evaluation.facts()  # a column that is not there is told before a model is loaded
     scores = _score(evaluation, numerics, control, report, worker) if kept is None else kept
     if worker.index > 0:
@@ -77,12 +85,23 @@ def evaluate(
         report.status = "nothing_to_do"  # but to judge
     if kept is None or not pairs.equals(kept):
         evaluation.keep(pairs)
-    findings = Findings() if config is None else evaluation.look_further(evaluation, earlier)
+    findings = Findings() if config is None else evaluation.look_further(evaluation)
     document = evaluation_document(evaluation, pairs, findings, config, others)
     write_json(evaluation.folder / "metrics.json", document)
     if document["metrics"].get("ties") == len(evaluation.pairs):
         logger.warning("every margin is 0: the policy scores exactly as the reference does (was it trained?)")
     return report, document
+
+
+def _check(evaluation: Evaluation, config: EvalConfig, others: Sequence[Other]) -> None:
+    for other in others:
+        check_comparable(evaluation.pairs.keys, evaluation.measure, other, config)
+
+
+def _is_judged(evaluation: Evaluation, config: EvalConfig, others: Sequence[Other]) -> bool:
+    """Whether this very verdict was given before."""
+    earlier = evaluation.earlier()
+    return earlier is not None and earlier["judged_by"] == judged_by(evaluation, config, others, earlier)
 
 
 def _report(evaluation: Evaluation) -> JobReport:
@@ -131,12 +150,12 @@ def _score(
 
 
 def _check_finite(scores: pl.DataFrame, evaluation: Evaluation) -> None:
-    sums = scores.select("policy_chosen_logps", "policy_rejected_logps").to_numpy()
+    sums = scores.select("policy_chosen_logps", "policy_rejected_logps", pl.col("loss").fill_null(0.0)).to_numpy()
     broken = np.flatnonzero(~np.isfinite(sums).all(axis=1))
     if len(broken):
         raise PipelineError(
-            f"The policy {evaluation.policy} gives log-probs that are not finite to {len(broken)} of {len(sums)} "
-            f"held-out pairs, the first with the key {scores['pair_key'][int(broken[0])]}. Its weights are broken, or "
-            "overflow under reference.dtype. Nothing was written. Look for a step without a finite loss in the run's "
-            "metrics.jsonl, and train again with a lower train.learning_rate."
+            f"The policy {evaluation.policy} gives log-probs or losses that are not finite to {len(broken)} of "
+            f"{len(sums)} held-out pairs, the first with the key {scores['pair_key'][int(broken[0])]}. Its weights "
+            "are broken, or overflow under reference.dtype. Nothing was written. Look for a step without a finite "
+            "loss in the run's metrics.jsonl, and train again with a lower train.learning_rate."
         )

@@ -1,4 +1,4 @@
-"""How often gates are wrong, by simulation: fewer runs of benchmarks/gate_errors.py, whose tables are in docs/gating.md."""
+"""How often gates are wrong, by simulation: fewer runs of benchmarks/gate_errors.py (its tables: docs/gating.md)."""
 
 import math
 import re

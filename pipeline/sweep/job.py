@@ -13,6 +13,7 @@ from pipeline.sweep.folder import SweepFolder
 from pipeline.sweep.grid import grid, metric_of
 from pipeline.sweep.runs import GridRuns
 from pipeline.workers import shard_of
+from stages.evaluation.config import EvalConfig
 from stages.job import JobReport
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ def run_sweep(inputs: Inputs, shard: str | None = None) -> JobReport:
 
     No gate is applied, and neither `latest` nor `passed` moves.
     """
+    _refuse_other_evaluations(inputs.config.eval)
     share, points, data = shard_of(shard), grid(inputs.config), inputs.config.data
     metric = metric_of(inputs.config, points)
     _refuse_without_pairs(data, data.dev_fraction, 1 if data.eval else data.held_out_fraction)
@@ -110,6 +112,17 @@ def _tell(report: JobReport, runs: GridRuns, failures: dict[int, PipelineError])
 
 def _messages(failures: dict[int, PipelineError]) -> dict[int, str]:
     return {i: str(error) for i, error in failures.items()}
+
+
+def _refuse_other_evaluations(config: EvalConfig) -> None:
+    """Limits are for single evaluations and do no harm here; these would be ignored."""
+    asked = [f"eval.{name}" for name in ("model", "reference_free") if getattr(config, name)]
+    if asked:
+        raise ConfigError(
+            f"A sweep evaluates the policies of its own runs, with their reference: {' and '.join(asked)} would have "
+            "no effect. Take it out (--set eval.model=[], --set eval.reference_free=false), and evaluate the chosen "
+            "run with it afterwards (pipeline eval)."
+        )
 
 
 def _refuse_without_pairs(data: DataConfig, dev: float, held_out: float) -> None:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from data.settings import Settings
 from stages.evaluation.external import ExternalCommand
 from stages.evaluation.generation import GenerateConfig
-from stages.metrics.names import GENERATION_NAMES, METRIC_NAMES
+from stages.metrics.names import GENERATION_NAMES, LEAKAGE_NAMES, METRIC_NAMES
 from stages.metrics.values import PAIR_VALUES
 
 PASSED = "passed"
@@ -87,7 +87,11 @@ class EvalConfig(Settings):
         known: tuple[str, ...] = tuple(PAIR_VALUES)
         commands: dict[str, ExternalCommand] = {}
         if info.field_name in ("min", "max"):
-            known = (*METRIC_NAMES, *(GENERATION_NAMES if info.data.get("generate") is not None else ()))
+            known = (
+                *METRIC_NAMES,
+                *LEAKAGE_NAMES,
+                *(GENERATION_NAMES if info.data.get("generate") is not None else ()),
+            )
             commands = info.data.get("external", {})
         unknown = [name for name in sorted(limits) if name not in known and name.partition("/")[0] not in commands]
         if unknown:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import polars.selectors as cs
 
 from data.errors import ConfigError
 from data.identity import document_key, set_key
@@ -19,8 +18,9 @@ from stages.metrics.calibration import reliability
 from stages.metrics.gates import Change, Gate, judge_bounds, judge_change, overall
 from stages.metrics.intervals import gate_interval
 from stages.metrics.lengths import length_strata
-from stages.metrics.preference import preference_metrics
-from stages.metrics.slices import PREFIX, slices
+from stages.metrics.preference import METRICS_VERSION, preference_metrics
+from stages.metrics.records import scores_digest
+from stages.metrics.slices import slices
 from stages.metrics.values import PAIR_VALUES, has_reference, pair_values
 
 
@@ -37,15 +37,15 @@ def judged_by(
             "settings": config.model_dump(mode="json", exclude={"model", "show_pairs"}),
             "compared_with": compared_with(others, earlier),
             "coverage": evaluation.coverage.document(),
-            "columns": _columns_digest(evaluation) if config.slices else None,
+            "facts": _facts_digest(evaluation),
         }
     )
 
 
-def _columns_digest(evaluation: Evaluation) -> str:
-    """sha256 over the columns of the data that slices are cut by, whatever the order of their rows."""
-    columns = evaluation.facts().select("pair_key", cs.starts_with(PREFIX).cast(pl.String))
-    return set_key(str(row) for row in columns.iter_rows())
+def _facts_digest(evaluation: Evaluation) -> str:
+    """sha256 over what slices are cut by, whatever the order of the rows."""
+    facts = evaluation.facts()
+    return set_key(str(row) for row in facts.drop("row", strict=False).iter_rows())
 
 
 def compared_with(others: Sequence[Other], earlier: dict[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -71,13 +71,17 @@ def evaluation_document(
 ) -> dict[str, Any]:
     """The document; without `config` there is no verdict."""
     settings = EvalConfig() if config is None else config
+    leakage = evaluation.leakage()
     metrics = preference_metrics(pairs) | findings.metrics
+    metrics |= {f"leaked_{what}": float(count) for what, count in leakage.items()}
     compared = {other: compare(pairs, evaluation.measure, other, settings) for other in others if other.folders}
     gates = [] if config is None else _gates(metrics, pairs, settings, compared, others)
     comparisons = [*compare_with_reference(pairs), *(each for found in compared.values() for each in found.values())]
     return {
         "schema_version": SCHEMA_VERSION,
+        "metrics_version": METRICS_VERSION,
         "identity": evaluation.identity,
+        "scores_digest": scores_digest(pairs),
         "judged_by": None if config is None else judged_by(evaluation, config, others),
         "policy": {"name": evaluation.name, "id": evaluation.policy_id},
         "reference": _reference(evaluation),
@@ -88,7 +92,7 @@ def evaluation_document(
         "n_pairs": pairs.height,
         "n_prompts": pairs["prompt_key"].n_unique(),
         "coverage": evaluation.coverage.document(),
-        "leakage": evaluation.leakage(),
+        "leakage": leakage,
         "slices": slices(pairs),
         "reliability": reliability(pairs["margin"].to_numpy()) if has_reference(pairs) else [],
         "length_strata": length_strata(pairs),

@@ -59,8 +59,8 @@ class Evaluation:
     each."""
     leakage: Callable[[], dict[str, int]] = field(default=dict)
     """Held-out pairs that training has seen, too."""
-    look_further: Callable[["Evaluation", dict[str, Any] | None], Findings] = field(default=lambda *_: Findings())
-    """Looks at what the pairs' scores do not show, given this and the earlier document."""
+    look_further: Callable[["Evaluation"], Findings] = field(default=lambda _: Findings())
+    """Looks at what the pairs' scores do not show, given this."""
 
     @property
     def measure(self) -> dict[str, Any]:

@@ -140,17 +140,14 @@ def external_entry(
 
 
 def known_metrics(
-    earlier: Mapping[str, Any] | None,
+    kept: Mapping[str, Any],
     name: str,
     external: ExternalCommand,
     policy_id: str,
     generate: GenerateConfig | None = None,
 ) -> dict[str, float] | None:
-    """What this command gave for this policy, as the earlier metrics document of the same pairs has it.
-
-    None: it has to run.
-    """
-    entry = ((earlier or {}).get("external") or {}).get(name)
+    """What this command gave for this policy, as far as it is `kept` of the same pairs; None: it has to run."""
+    entry = kept.get(name)
     cause = _cause(external, policy_id, generate)
     if entry is None or {key: entry.get(key) for key in cause} != cause:
         return None

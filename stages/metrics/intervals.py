@@ -92,5 +92,6 @@ def gate_interval(values: npt.NDArray[np.float64], clusters: Clusters, *, share:
     low, high = min(low, mean(values) - half), max(high, mean(values) + half)
     if not share:
         return low, high
-    wilson_low, wilson_high = wilson(math.fsum(values), len(values))
+    n = len(values) if variance else groups  # where no prompt differs from another, they are all that was seen
+    wilson_low, wilson_high = wilson(mean(values) * n, n)
     return max(0.0, min(low, wilson_low)), min(1.0, max(high, wilson_high))

@@ -45,6 +45,9 @@ GENERATION_NAMES = tuple(
 )
 """What `eval.generate` gives."""
 
+LEAKAGE_NAMES = ("leaked_pairs", "leaked_prompts", "leaked_first_turns")
+"""Held-out pairs that stand among the training pairs, or whose prompt or first user turn does: counts, for limits."""
+
 LOWER_IS_BETTER = (
     *(name for name, value in PAIR_VALUES.items() if value.better == "lower"),
     "ties",

@@ -1,5 +1,7 @@
 """What is kept of each evaluated pair, and the table of eval/pairs.parquet."""
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,3 +88,15 @@ def with_facts(scores: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
 def _numbered(frame: pl.DataFrame) -> pl.DataFrame:
     """In the order of keys and rows, with the place of each among those of its key."""
     return frame.sort("pair_key", "row").with_columns(nth=pl.int_range(pl.len()).over("pair_key"))
+
+
+def scores_digest(pairs: pl.DataFrame) -> str:
+    """sha256 over the scores of pairs, whatever their order and the rows of the source that they stand in."""
+    digest = hashlib.sha256()
+    scores = pairs.select(name for name in _SCORES if name != "row").sort("pair_key", "loss")
+    for column in scores.iter_columns():
+        text = column.dtype == pl.String
+        digest.update(
+            "\n".join(column).encode() if text else column.cast(pl.Float64).fill_null(math.nan).to_numpy().tobytes()
+        )
+    return digest.hexdigest()

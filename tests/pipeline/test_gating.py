@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -94,7 +96,7 @@ def test_a_baseline_of_other_pairs_ends_the_job_before_anything_is_scored(work, 
     document = work.run("eval", *asked, expect=2)
     assert "was evaluated on other pairs" in document["message"] and "0 are shared" in document["message"]
     assert not (work.root / "latest/eval/pairs.parquet").exists() and not (work.root / "passed").exists()
-    nowhere = work.run("eval", "eval.baseline=nowhere", "eval.max_drop.ranking_accuracy=0.5", expect=4)
+    nowhere = work.run("eval", "eval.baseline=nowhere", "eval.max_drop.ranking_accuracy=0.5", expect=2)
     assert "There is no evaluation in nowhere" in nowhere["message"]
 
 
@@ -207,3 +209,53 @@ def test_pairs_of_one_prompt_are_no_proof_of_a_limit(work):
     work.run("run", *held_out, "run=one", "eval.min={reward_margin: -1000}", "eval.point=true")
     moved = ("eval.baseline=one", "eval.max_rise={loss: 1000}", "run=two", "train.seed=1")
     assert "The limit on loss cannot be judged" in work.run("run", *held_out, *moved, expect=2)["message"]
+
+
+def test_one_changed_score_of_a_baseline_is_found(work):
+    work.run("run", "run=one")
+    path = work.root / "runs/one/eval/pairs.parquet"
+    table = pq.read_table(path)
+    changed = pa.array([value - 1e-9 for value in table["margin"].to_pylist()])
+    pq.write_table(table.set_column(table.column_names.index("margin"), "margin", changed), path)
+    document = work.run("run", *NIGHT, "run=two", "train.seed=1", expect=4)
+    assert "does not hold the scores that metrics.json beside it was made of" in document["message"]
+
+
+def test_pairs_that_training_has_seen_can_have_a_limit(work):
+    write_jsonl(work.data, example_rows(40))
+    held_out = write_jsonl(work.folder / "held.jsonl", [*example_rows(6, start=100), *example_rows(2)])
+    leaked = (f"data.eval={held_out}", "data.eval_fraction=null", "eval.max.leaked_pairs=0")
+    document = work.run("run", *leaked, expect=5)["jobs"][2]
+    assert document["metrics"]["leaked_pairs"] == document["metrics"]["leaked_prompts"] == 2
+    assert "leaked_pairs is 2.0000, at most 0 is wanted" in document["message"]
+
+
+def test_a_dry_run_says_what_is_left_to_do_and_what_would_be_refused(work):
+    work.run("run")
+    assert work.run("eval", "--dry-run")["status"] == "nothing_to_do"
+    planned = work.run("eval", "--dry-run", "eval.min.reward_accuracy=0.5", "eval.external.judge=exit 3")
+    assert planned["status"] == "dry_run" and planned["responses_scored"] == 0
+    assert [step["would"] for step in planned["plan"]] == ["run", "judge"]
+    refused = work.run("eval", "--dry-run", "eval.baseline=nowhere", "eval.max_drop.loss=1", expect=2)
+    assert "There is no evaluation in nowhere" in refused["message"]
+
+
+def test_what_one_command_said_is_kept_where_the_next_one_fails(work):
+    asked = work.folder / "asked"
+    judge = f"echo >> {asked}; echo '{{\"win_rate\": 0.6}}'"
+    work.run("run", f"eval.external={json.dumps({'judge': judge, 'other': 'exit 3'})}", expect=2)
+    commands = {"judge": judge, "other": """echo '{"x": 1}'"""}
+    metrics = work.run("eval", f"eval.external={json.dumps(commands)}")["metrics"]
+    assert (metrics["judge/win_rate"], metrics["other/x"]) == (0.6, 1)
+    assert asked.read_text().count("\n") == 1
+
+
+def test_a_report_that_cannot_be_made_costs_no_verdict(work, monkeypatch, capsys):
+    def broken(*_, **__):
+        raise ValueError("no ink")
+
+    monkeypatch.setattr("pipeline.eval_job.write_report", broken)
+    document = work.run("run", "eval.min.reward_margin=1000", expect=5)
+    assert document["jobs"][2]["verdict"] == "failed" and "report" not in document["outputs"]
+    said = capsys.readouterr().err
+    assert "the report could not be made (ValueError: no ink); the verdict stands" in said

@@ -239,3 +239,9 @@ def test_a_person_gets_the_table_and_how_to_make_the_chosen_run(swept):
     lines = work.command("sweep", "-c", str(work.config), *options(GRID)).stdout.splitlines()
     assert lines[0] == "Sweep: reward accuracy on 8 dev pairs and 6 held-out pairs"
     assert lines[-1].endswith(f"pipeline run {' '.join(options(document['choice']['assignments']))}")
+
+
+def test_what_a_sweep_would_ignore_is_refused(work):
+    asked = ("data.dev_fraction=0.2", "eval.model=[elsewhere]", "eval.reference_free=true")
+    message = work.run("sweep", "sweep.beta=[0.1]", *asked, expect=2)["message"]
+    assert "eval.model and eval.reference_free would have no effect" in message

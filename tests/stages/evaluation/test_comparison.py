@@ -13,7 +13,8 @@ from stages.evaluation.comparison import check_comparable, compare, compare_with
 from stages.evaluation.config import EvalConfig
 from stages.evaluation.others import Other
 from stages.metrics.pairwise import PairScores
-from stages.metrics.records import records_frame
+from stages.metrics.preference import METRICS_VERSION
+from stages.metrics.records import records_frame, scores_digest
 from stages.metrics.values import pair_values
 from tests.stages.metrics.frames import record
 
@@ -42,7 +43,8 @@ def folder(tmp_path):
     def write(pairs, name="base", **changes):
         path = tmp_path / name / "eval"
         path.mkdir(parents=True)
-        document = {"schema_version": 2, "identity": name, "measure": MEASURE, "n_pairs": pairs.height} | changes
+        versions = {"schema_version": 2, "metrics_version": METRICS_VERSION}
+        document = versions | {"identity": name, "measure": MEASURE, "scores_digest": scores_digest(pairs)} | changes
         (path / "metrics.json").write_text(json.dumps(document))
         write_pairs(path, pairs, name)
         return path
@@ -124,17 +126,17 @@ def test_a_metric_that_means_something_else_there_is_refused_with_a_limit_and_le
 
 def test_what_is_missing_or_damaged_is_an_error_that_names_it(folder, tmp_path):
     own = evaluated(2)
-    with pytest.raises(StoreError, match=r"There is no evaluation in .*nowhere.*Nothing passes without it"):
+    with pytest.raises(ConfigError, match=r"There is no evaluation in .*nowhere.*Nothing passes without it"):
         compare(own, MEASURE, baseline(tmp_path / "nowhere"), config())
     path = folder(evaluated(1))
     (path / "pairs.parquet").write_bytes(b"PAR1")
     with pytest.raises(StoreError, match=r"pairs.parquet cannot be read"):
         compare(own, MEASURE, baseline(path), config())
     write_pairs(path, evaluated(1).head(7), "base")
-    with pytest.raises(StoreError, match=r"has 7 pairs, and metrics.json beside it is of 60"):
+    with pytest.raises(StoreError, match=r"does not hold the scores that metrics.json beside it was made of"):
         compare(own, MEASURE, baseline(path), config())
     (path / "pairs.parquet").unlink()
-    with pytest.raises(StoreError, match="is not whole, or of an earlier version"):
+    with pytest.raises(StoreError, match=r"is not whole: pairs.parquet is missing"):
         compare(own, MEASURE, baseline(path), config())
     (path / "metrics.json").write_text("{")
     with pytest.raises(StoreError, match="is not what an evaluation writes"):
@@ -148,7 +150,7 @@ def test_scores_of_another_policy_than_was_judged_are_compared_with_nothing(fold
     with pytest.raises(StoreError, match=r"pairs.parquet is of another evaluation than metrics.json beside it"):
         compare(evaluated(2), MEASURE, baseline(path), config())
     newer = folder(evaluated(1), "newer", schema_version=3)
-    with pytest.raises(StoreError, match=r"has schema_version 3, and this version of the program compares with 2"):
+    with pytest.raises(ConfigError, match=r"another version of this program \(schema_version 3 instead of 2\)"):
         compare(evaluated(2), MEASURE, baseline(newer), config())
 
 

@@ -223,17 +223,17 @@ def test_the_same_command_for_the_same_policy_is_not_run_again():
     judge = ExternalCommand(command="python judge.py --key hunter2")
     entry = external_entry(judge, "p1", {"win_rate": 0.6})
     assert "hunter2" not in json.dumps(entry)
-    document = json.loads(json.dumps({"external": {"judge": entry}}))
+    document = json.loads(json.dumps({"judge": entry}))
     assert known_metrics(document, "judge", judge, "p1") == {"win_rate": 0.6}
     assert known_metrics(document, "judge", ExternalCommand(command=judge.command, timeout=5), "p1") is not None
     assert known_metrics(document, "judge", ExternalCommand(command="python judge.py"), "p1") is None
     assert known_metrics(document, "judge", judge, "p2") is None
     assert known_metrics(document, "lm", judge, "p1") is None
     assert known_metrics(document, "judge", judge, "p1", GenerateConfig()) is None  # it has more to judge now
-    shown = {"external": {"judge": external_entry(judge, "p1", {"win_rate": 0.6}, GenerateConfig())}}
+    shown = {"judge": external_entry(judge, "p1", {"win_rate": 0.6}, GenerateConfig())}
     assert known_metrics(shown, "judge", judge, "p1", GenerateConfig()) == {"win_rate": 0.6}
     assert known_metrics(shown, "judge", judge, "p1", GenerateConfig(prompts=65)) is None
-    assert known_metrics({}, "judge", judge, "p1") is None and known_metrics(None, "judge", judge, "p1") is None
+    assert known_metrics({}, "judge", judge, "p1") is None
 
 
 def test_a_bare_text_is_the_command(tmp_path):
