@@ -23,5 +23,5 @@ def test_every_key_of_the_document_is_named(work):
     work.run("run")
     document = json.loads((work.root / "latest/eval/metrics.json").read_text())
     unnamed = {"schema_version", "identity", "judged_by", "policy", "measure", "objective", "beta", "compared_with"}
-    unnamed |= {"reference", "seed_sd", "looks"}
+    unnamed |= {"reference", "seed_sd", "looks", "metrics_version"}
     assert [key for key in document if key not in unnamed and f"`{key}`" not in PAGE] == []
