@@ -53,6 +53,6 @@ def test_a_dry_run_tells_disk_in_megabytes_and_from_a_thousand_on_in_gigabytes(n
 def test_a_margin_of_two_digits_stands_below_the_accuracies():
     metrics = {"reward_accuracy": 1.0, "reward_accuracy_low": 0.8, "reward_accuracy_high": 1.0, "loss": 0.1}
     metrics |= {"reward_margin": 12.263, "reward_margin_median": 11.977}
-    report = JobReport("eval", details={"metrics": metrics, "n_pairs": 18, "gates": []})
+    report = JobReport("eval", details={"metrics": metrics, "n_pairs": 18, "comparisons": [], "gates": []})
     lines = summary(report.document()).splitlines()
     assert {line.index(n) + len(n) for line, n in zip(lines[1:], ("1.000", "+12.263", "0.100"), strict=True)} == {44}

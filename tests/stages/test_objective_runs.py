@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from pipeline.summary import summary
+from stages.metrics.names import LEAKAGE_NAMES, RANKING_NAMES
 from tests.stages.test_import_rows import bring_in, scored, with_sums  # noqa: F401 - a fixture
 from tests.tiny import example_rows, write_jsonl
 
@@ -70,9 +71,7 @@ def test_an_objective_without_a_reference_needs_no_store(work, objective):
     assert not (work.root / "store").exists() or not list((work.root / "store").rglob("*.parquet"))
     assert not any(name.startswith("rewards/") for name in lines(work, training)[0])
     assert json.loads((work.root / "runs" / training["run"] / "run.json").read_text())["reference_id"] is None
-    names = {"ranking_accuracy", "ranking_accuracy_normalized"}
-    bounds = {name + side for name in names for side in ("_low", "_high")}
-    assert set(evaluation["metrics"]) == {"loss", *names, *bounds} and evaluation["verdict"] == "passed"
+    assert set(evaluation["metrics"]) == {*RANKING_NAMES, *LEAKAGE_NAMES} and evaluation["verdict"] == "passed"
     records = pl.read_parquet(evaluation["outputs"]["pairs"])
     assert all(records[name].null_count() == 6 for name in ("ref_chosen_logps", "margin", "chosen_reward"))
     assert records["policy_chosen_logps"].null_count() == 0
