@@ -56,8 +56,8 @@ finite number in it, which may be written as a text; of several pairs of a row, 
 source is another matter: how often an epoch visits its pairs.)
 
 Any other column says nothing to training. `pipeline eval` can report its metrics by the values of one,
-`eval.slices: [topic]` ([eval-metrics.md](eval-metrics.md)); it is read again from the held-out rows, so that to name one more
-tokenises nothing.
+`eval.slices: [topic]` ([eval-metrics.md](eval-metrics.md)); it is read again from the held-out rows, so
+that to name one more tokenises nothing.
 
 ## Why a pair is rejected
 
