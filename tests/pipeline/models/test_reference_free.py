@@ -10,7 +10,7 @@ import pytest
 from data.errors import ConfigError
 from pipeline.config import load_config
 from pipeline.summary import summary
-from stages.metrics.names import RANKING_NAMES
+from stages.metrics.names import LEAKAGE_NAMES, RANKING_NAMES
 
 FREE = "eval.reference_free=true"
 
@@ -23,7 +23,7 @@ def test_a_fresh_folder_needs_one_model_and_no_store(work, models, loads):
     document = work.run("eval", f"eval.model={other}", FREE, f"reference.model={tokenizer}")
     assert loads == [other]
     assert not (work.root / "store").exists() and not (work.root / "reference.lock").exists()
-    assert set(document["metrics"]) == {*RANKING_NAMES} - {"loss"}
+    assert set(document["metrics"]) == {*RANKING_NAMES, *LEAKAGE_NAMES} - {"loss"}
     again = work.run("eval", f"eval.model={other}", FREE, f"reference.model={tokenizer}")
     assert again["status"] == "nothing_to_do" and loads == [other]
 
