@@ -34,7 +34,7 @@ demo: .venv/.demo-installed $(MODEL)/config.json  ## Score, train and gate a rea
 	echo "demo: three jobs in $$((now - jobs_start)) s, $$((now - $(START))) s with everything that had to be installed"
 
 test: .venv/.dev-installed  ## Every test that needs no real model
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-real: .venv/.dev-installed .venv/.bench-installed $(MODEL)/config.json  ## The tests on the model of the demo
 	$(BIN)/pytest -m real $(ARGS)

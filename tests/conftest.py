@@ -24,6 +24,18 @@ import pipeline  # noqa: F401 - puts our own `stages` and `data` first
 from tests.tiny import Work, build_tokenizer, save_model
 
 
+LONGEST = (
+    "test_training_pages", "test_torchrun", "test_several_processes", "test_exact_resume", "test_kill", "test_signals",
+    "test_several_workers", "test_gating_page", "test_remote_store", "test_start", "test_gating", "test_commands",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first, so that no process is left with one of them at the end."""
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     return build_tokenizer()
