@@ -23,7 +23,6 @@ import pytest
 import pipeline  # noqa: F401 - puts our own `stages` and `data` first
 from tests.tiny import Work, build_tokenizer, save_model
 
-
 LONGEST = (
     "test_training_pages", "test_torchrun", "test_several_processes", "test_exact_resume", "test_kill", "test_signals",
     "test_several_workers", "test_gating_page", "test_remote_store", "test_start", "test_gating", "test_commands",
