@@ -2,7 +2,7 @@
 
 Two policies are told apart by the larger of two p-values, so that neither test's weakness decides: the exact McNemar
 test knows nothing of pairs that share a prompt, and Student's test of clusters is not exact where few pairs differ.
-All pairs of policies together err in 5 % of cases (Holm 1979).
+All pairs of policies together err in at most 5 % of cases (Holm 1979).
 """
 
 from collections.abc import Mapping, Sequence
