@@ -109,8 +109,8 @@ def _notes(document: dict[str, Any], named: Names) -> list[str]:
     tests = "The one test errs" if n == 1 else f"All {n} tests together err"
     told = (
         f"A rank is a range where models are not told apart. {tests} in at most {100 * ERROR_RATE:g} % of "
-        "cases (p-values after Holm's correction); what another training seed would change, no test of single policies can "
-        "see. The best of several looks better on the pairs that it was chosen on than it is."
+        "cases (p-values after Holm's correction); what another training seed would change, no test of single policies "
+        "can see. The best of several looks better on the pairs that it was chosen on than it is."
     )
     return [told, *failed]
 
