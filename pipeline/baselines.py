@@ -13,9 +13,10 @@ from typing import Any
 from data.durable import write_json
 from data.errors import ConfigError, StoreError, one_line
 from pipeline.workspace import Workspace
-from stages.evaluation.config import PASSED, EvalConfig
+from stages.evaluation.config import EvalConfig
 from stages.evaluation.evaluation import Evaluation
 from stages.evaluation.others import Other
+from stages.training.config import PASSED
 
 logger = logging.getLogger(__name__)
 

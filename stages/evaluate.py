@@ -37,7 +37,8 @@ def plan_evaluate(evaluation: Evaluation, config: EvalConfig, others: Sequence[O
     """
     report = _report(evaluation)
     _check(evaluation, config, others)
-    if _is_judged(evaluation, config, others):
+    earlier = evaluation.earlier()
+    if earlier is not None and _is_judged(evaluation, earlier, config, others):
         report.status = "nothing_to_do"
         return report
     report.status = "dry_run"
@@ -71,7 +72,7 @@ def evaluate(
         PipelineError: the policy gives numbers that are not finite.
     """
     report, earlier = _report(evaluation), evaluation.earlier()
-    if earlier is not None and (config is None or _is_judged(evaluation, config, others)):
+    if earlier is not None and (config is None or _is_judged(evaluation, earlier, config, others)):
         logger.info("%s is evaluated already; no model was loaded", evaluation.name)
         report.status = "nothing_to_do"
         return report, earlier
@@ -98,10 +99,9 @@ def _check(evaluation: Evaluation, config: EvalConfig, others: Sequence[Other]) 
         check_comparable(evaluation.pairs.keys, evaluation.measure, other, config)
 
 
-def _is_judged(evaluation: Evaluation, config: EvalConfig, others: Sequence[Other]) -> bool:
+def _is_judged(evaluation: Evaluation, earlier: dict[str, Any], config: EvalConfig, others: Sequence[Other]) -> bool:
     """Whether this very verdict was given before."""
-    earlier = evaluation.earlier()
-    return earlier is not None and earlier["judged_by"] == judged_by(evaluation, config, others, earlier)
+    return bool(earlier["judged_by"] == judged_by(evaluation, config, others, earlier))
 
 
 def _report(evaluation: Evaluation) -> JobReport:

@@ -10,9 +10,7 @@ from stages.evaluation.external import ExternalCommand
 from stages.evaluation.generation import GenerateConfig
 from stages.metrics.names import GENERATION_NAMES, LEAKAGE_NAMES, METRIC_NAMES
 from stages.metrics.values import PAIR_VALUES
-
-PASSED = "passed"
-"""As `eval.baseline`: the run that passed last."""
+from stages.training.config import PASSED
 
 
 def _as_list(value: object) -> object:

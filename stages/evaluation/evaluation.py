@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Evaluation:
         reference = None if self.reference is None else self.reference_id
         return {"reference": reference, "beta": self.train.beta, "objective": self._objective}
 
-    @property
+    @cached_property  # it reads the keys of all pairs
     def identity(self) -> str:
         """sha256 over what the scores depend on; dtypes are in the ids of policy and reference."""
         return document_key(
