@@ -209,7 +209,7 @@ OTHER_END = (
     [("own", []), (PLAIN, [ENDS]), (USER, [BEGINS]), (OTHER_END, [ENDS]), ("permuted", [IMPROBABLE, BEGINS, ENDS])],
     ids=["own", "plain", "user", "other_end", "permuted"],
 )
-def test_smollm2_is_told_from_itself_under_another_template(tmp_path, template, expected):
+def test_smollm2_is_told_from_itself_under_another_template(tmp_path, request, template, expected):
     """`permuted`: the tokenizer of another model, in effect. `plain` is what a base model is given."""
     from stages.scoring.config import Numerics
     from stages.scoring.scorer import load_scorer
@@ -235,5 +235,7 @@ def test_smollm2_is_told_from_itself_under_another_template(tmp_path, template, 
                 logps[each.key] = values[: each.n_scored].numpy()
     store, reference = stored(tmp_path, pairs, logps)
     report = reference_report(TokenPairs.of(pairs), reference, store, ends)
+    figures = {name: report[name] for name in ("chosen_nll", "first_token_nll", "end_probability")}
+    print(request.node.name, *(f"{name} {value:.3g}" for name, value in figures.items()), sep="; ")  # noqa: T201
     opened = zip(report["warnings"], expected, strict=True)
     assert all(warning.startswith(opening) for warning, opening in opened), report
