@@ -1,0 +1,86 @@
+"""What every command has in common: its options, declared once, and the way from them to a job.
+
+A command is a function of its own options alone, which says what it asks of its job. Nothing heavy is imported here.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+app = typer.Typer(
+    name="pipeline",
+    help="Preference optimisation in separate jobs: score the reference once, train only the policy, gate the result.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class Ask(NamedTuple):
+    """What a command asks of its job, beyond the common options."""
+
+    arguments: Mapping[str, Any] = {}
+    """What only this job takes."""
+    assignments: Sequence[str] = ()
+    """`key=value`, after those of `--set`."""
+    dry_run: bool = False
+    """Change nothing, though no `--dry-run` was given."""
+
+
+def _option(name: str, kind: Any, default: Any, *declarations: str, **settings: Any) -> inspect.Parameter:
+    annotation = Annotated[kind, typer.Option(*declarations, **settings)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+CONFIG = _option(
+    "config", Path | None, None, "--config", "-c",
+    metavar="FILE", help="Configuration file (YAML).", show_default=False,
+)  # fmt: skip
+SET = _option(
+    "set_", list[str] | None, None, "--set",
+    metavar="KEY=VALUE", help="Override a key, for instance train.beta=0.05. Repeatable.",
+)  # fmt: skip
+STRICT = _option("strict", bool, False, "--strict", help="Stop where a single row of the data is rejected.")
+JSON = _option("json", bool, False, "--json", help="Print one JSON document on standard output.")
+DRY_RUN = _option("dry_run", bool, False, "--dry-run", help="Say what would be done, and do none of it.")
+QUIET = _option("quiet", bool, False, "--quiet", "-q", help="Warnings and errors only.")
+VERBOSE = _option("verbose", int, 0, "--verbose", "-v", count=True, help="More detail; twice: tracebacks too.")
+_COMMON = (CONFIG, SET, STRICT, JSON, DRY_RUN, QUIET, VERBOSE)
+_NOT_FOR_ALL = (STRICT, DRY_RUN)
+
+
+def command(
+    name: str, *also: inspect.Parameter, without: Sequence[inspect.Parameter] = ()
+) -> Callable[[Callable[..., Ask]], Callable[..., Ask]]:
+    """Declare a command: it takes its function's options, those that all have bar `without`, and `also`."""
+    options = [option for option in _COMMON if option in also or option not in (*_NOT_FOR_ALL, *without)]
+
+    def declare(asks: Callable[..., Ask]) -> Callable[..., Ask]:
+        own = inspect.signature(asks).parameters.values()
+
+        def run(**given: Any) -> None:
+            common = {option.name: given.pop(option.name, option.default) for option in _COMMON}
+            raise typer.Exit(_run(name, asks(**given), **common))
+
+        parameters = [*options, *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own)]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.__doc__ = asks.__doc__
+        app.command(name)(run)
+        return asks
+
+    return declare
+
+
+def _run(
+    job: str, ask: Ask, *, config: Path | None, set_: list[str] | None, strict: bool, json: bool, dry_run: bool,
+    quiet: bool, verbose: int,
+) -> int:  # fmt: skip
+    from pipeline.chain import Options, run_command
+
+    assignments = [*(set_ or []), *(["data.strict=true"] if strict else []), *ask.assignments]
+    return run_command(job, Options(config, assignments, json, dry_run or ask.dry_run, quiet, verbose, ask.arguments))
