@@ -16,7 +16,7 @@ from pipeline.config import load_config
 from pipeline.console import error_line, printable, set_up_logging
 from pipeline.control import ProcessControl
 from pipeline.inputs import Inputs
-from pipeline.jobs import CHAIN, IN_SEVERAL_PROCESSES, JOBS
+from pipeline.jobs import CHAIN, IN_SEVERAL_PROCESSES, JOBS, WITHOUT_CONFIG
 from pipeline.reference_job import await_other_workers
 from pipeline.summary import summary
 from pipeline.workers import shard_of
@@ -78,6 +78,8 @@ def _dispatch(job: str, options: Options) -> dict[str, Any]:
     if worker.index > 0 and job not in (*IN_SEVERAL_PROCESSES, "run"):
         logger.debug("%s is the first process's alone", job)
         return JobReport(job, "nothing_to_do").document()
+    if job in WITHOUT_CONFIG:
+        return WITHOUT_CONFIG[job](options.config, options.assignments, **options.arguments).document()
     control = ProcessControl(quiet=options.quiet or (worker.index > 0 and job != "precompute-ref"))
     control.listen()
     inputs = Inputs(load_config(options.config, options.assignments), control, options.dry_run)

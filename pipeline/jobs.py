@@ -54,6 +54,9 @@ JOBS: dict[str, Callable[..., JobReport]] = {
     "export": run_export,
     "import": run_import,
 }
+WITHOUT_CONFIG: dict[str, Callable[..., JobReport]] = {}
+"""Those that need no configuration: each gets the file and the assignments as they were given, and its arguments."""
+
 CHAIN = ("precompute-ref", "train", "eval")
 IN_SEVERAL_PROCESSES = ("precompute-ref", "train", "eval", "sweep")
 """What torchrun brings more hands to; any other job is the first process's."""
