@@ -30,6 +30,11 @@ def test_links_between_pages_lead_somewhere(path):
     assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
 
 
+def test_every_page_is_in_the_list_of_pages():
+    listed = set(re.findall(r"\]\(([\w.-]+\.md)\)", (DOCS / "README.md").read_text()))
+    assert listed == {path.name for path in DOCS.glob("*.md")} - {"README.md"}
+
+
 def test_every_guarantee_names_tests_that_are_there():
     named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", (DOCS / "guarantees.md").read_text())
     named = [(path, test) for path, test in named if path != "tests/test_docs.py"]
