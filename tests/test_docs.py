@@ -10,7 +10,7 @@ import pytest
 from docs.generate import DOCS, cli_page, configuration_page, data_page, math_page, objectives_page
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [*ROOT.glob("*.md"), *sorted(DOCS.glob("*.md")), *sorted(ROOT.glob("examples/**/*.md"))]
 
 
 @pytest.mark.parametrize(
@@ -24,10 +24,18 @@ def test_generated_pages_are_in_step_with_the_code(name, page):
     assert (DOCS / name).read_text() == page(), "run: python docs/generate.py"
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_links_between_pages_lead_somewhere(path):
-    links = re.findall(r"\]\(([^)#]+)", path.read_text())
-    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
+    links = re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", path.read_text())
+    inner = [(path.parent / link if link else path, heading) for link, heading in links if "://" not in link]
+    assert [str(target) for target, _ in inner if not target.exists()] == []
+    assert [heading for target, heading in inner if heading and heading not in headings(target)] == []
+
+
+def headings(page: Path) -> set[str]:
+    """Names that GitHub gives the headings of a page."""
+    titles = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_every_page_is_in_the_list_of_pages():
