@@ -14,7 +14,8 @@ from data.sources.source import Source
 from math_page import math_page
 from objectives_page import objectives_page
 from pipeline.cli import app
-from pipeline.config import PipelineConfig, section_of
+from pipeline.config import PipelineConfig
+from pipeline.keys import section_of
 
 DOCS = Path(__file__).resolve().parent
 WIDTH = 100  # of the help texts, wherever they are made

@@ -3,21 +3,21 @@
 All problems are collected and shown at once, each with the line of the file or the option that it came from.
 """
 
-import difflib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from data.config import DataConfig
 from data.errors import ConfigError
 from data.settings import Settings
 from data.store.reference_store import StoreConfig
+from pipeline.keys import field_at
+from pipeline.suggestions import key_hint, quoted_choices, value_hint, variable_hint
 from pipeline.sweep.config import SweepConfig
 from pipeline.yaml_source import Origins, load_yaml, parse_scalar
 from stages.evaluation.config import EvalConfig
@@ -28,6 +28,8 @@ from stages.training.config import TrainConfig
 
 ENVIRONMENT_PREFIX = "PIPELINE_"
 _OF_REFERENCE = tuple(name for name in GENERATION_NAMES if name.startswith("ref_"))
+
+logger = logging.getLogger(__name__)
 
 
 class PipelineConfig(Settings):
@@ -103,19 +105,26 @@ def load_config(
     Raises:
         ConfigError: with every problem that was found.
     """
+    return read_config(file, assignments, environment)[0]
+
+
+def read_config(
+    file: Path | None, assignments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> tuple[PipelineConfig, Origins]:
+    """The same, and where each key that was given came from.
+
+    Raises:
+        ConfigError: with every problem that was found.
+    """
     document, origins = load_yaml(file) if file is not None else ({}, Origins())
-    for name, value in sorted((os.environ if environment is None else environment).items()):
-        path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-        # A name of one part is ours only if it is a key: CI systems have a PIPELINE_WORKSPACE of their own.
-        if name.startswith(ENVIRONMENT_PREFIX) and (len(path) > 1 or path[0] in PipelineConfig.model_fields):
-            _assign(document, origins, path, value, name)
+    _take_environment(document, origins, os.environ if environment is None else environment)
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {assignment}: write it as --set key.subkey=value, for instance train.beta=0.05.")
         _assign(document, origins, key.split("."), value, f"--set {key}")
     try:
-        return PipelineConfig.model_validate(document)
+        return PipelineConfig.model_validate(document), origins
     except ValidationError as error:
         problems = [_problem(detail, origins) for detail in error.errors()]
         head = (
@@ -124,6 +133,18 @@ def load_config(
             else f"The configuration has {len(problems)} problems"
         )
         raise ConfigError("\n  ".join([f"{head}:", *problems])) from None
+
+
+def _take_environment(document: dict[str, Any], origins: Origins, environment: Mapping[str, str]) -> None:
+    for name, value in sorted(environment.items()):
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        path = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        # A name of one part is ours only if it is a key: CI systems have a PIPELINE_WORKSPACE of their own.
+        if len(path) > 1 or path[0] in PipelineConfig.model_fields:
+            _assign(document, origins, path, value, name)
+        elif meant := variable_hint(name, ENVIRONMENT_PREFIX, PipelineConfig):
+            logger.warning("%s names no key and is passed over; did you mean %s?", name, meant)
 
 
 def _assign(document: dict[str, Any], origins: Origins, path: list[str], value: str, origin: str) -> None:
@@ -137,7 +158,7 @@ def _assign(document: dict[str, Any], origins: Origins, path: list[str], value: 
         if not isinstance(inner, dict):
             raise ConfigError(f"{origin}: {'.'.join(path[: depth + 1])} is a value and has no keys of its own.")
         target = inner
-    field = _field_at(path)
+    field = field_at(PipelineConfig, path)
     holds_text = field is not None and field.annotation in (str, str | None, Path)
     target[path[-1]] = value if holds_text and value != "null" else parse_scalar(value, origin)
     origins.note(tuple(path), origin)
@@ -150,7 +171,7 @@ def _problem(detail: Any, origins: Origins) -> str:
     key = ".".join(map(str, path))
     prefix = f"{where}: {key}" if where else key
     if detail["type"] == "extra_forbidden":
-        return f"{prefix}: there is no such key{_did_you_mean(path)}"
+        return f"{prefix}: there is no such key{key_hint(path, PipelineConfig)}"
     if detail["type"] == "missing":
         advice = f" (in the file, or as --set {key}=...)" if all(isinstance(part, str) for part in path) else ""
         return f"{prefix}: required, and not given{advice}"
@@ -159,38 +180,5 @@ def _problem(detail: Any, origins: Origins) -> str:
     shown = (
         f" (got {given!r})" if isinstance(given, str | int | float | None) and detail["type"] != "value_error" else ""
     )
-    return f"{prefix}: {message[:1].lower()}{message[1:]}{shown}"
-
-
-def _did_you_mean(path: tuple[str | int, ...]) -> str:
-    section = _section_at(path[:-1])
-    if section is None:
-        return ""
-    known = list(section.model_fields)
-    close = difflib.get_close_matches(str(path[-1]), known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; known here: {', '.join(known)}"
-
-
-def _section_at(path: Sequence[str | int]) -> type[BaseModel] | None:
-    """The configuration class at this key."""
-    section: type[BaseModel] = PipelineConfig
-    for part in path:
-        field = section.model_fields.get(str(part))
-        inner = None if field is None else section_of(field)
-        if inner is None:
-            return None
-        section = inner
-    return section
-
-
-def section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The class of a field that is a section, which may be left out; None: it is a value."""
-    kind: Any = field.annotation
-    if isinstance(kind, UnionType) and len(kinds := set(get_args(kind)) - {NoneType}) == 1:
-        (kind,) = kinds
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
-def _field_at(path: Sequence[str]) -> FieldInfo | None:
-    section = _section_at(path[:-1])
-    return None if section is None else section.model_fields.get(path[-1])
+    choices = quoted_choices(detail["ctx"]["expected"]) if detail["type"] == "literal_error" else ()
+    return f"{prefix}: {message[:1].lower()}{message[1:]}{shown}{value_hint(given, choices)}"

@@ -12,6 +12,12 @@ from stages.objectives.catalogue import OBJECTIVES, Objective, Value
 
 Divergence = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
 
+_OTHER_NAMES = {
+    "dpo": "sigmoid", "cdpo": "sigmoid", "rdpo": "robust", "slic": "hinge", "exo": "exo_pair", "nca": "nca_pair",
+    "bco": "bco_pair", "sppo": "sppo_hard", "apo": "apo_zero", "sigmoid_normalized": "sigmoid_norm",
+}  # fmt: skip
+"""What objectives are called in papers and other tools."""
+
 
 class Term(NamedTuple):
     """One objective of a sum."""
@@ -57,7 +63,8 @@ def _check_coefficients(coefficients: Mapping[str, float]) -> None:
         raise ValueError("no objective is named")
     for name, coefficient in coefficients.items():
         if name not in OBJECTIVES:
-            close = difflib.get_close_matches(name, OBJECTIVES, n=1)
+            meant = _OTHER_NAMES.get(name.lower())
+            close = [meant] if meant else difflib.get_close_matches(name, OBJECTIVES, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(OBJECTIVES)}"
             raise ValueError(f"there is no objective {name!r}; {hint}")
         if not (math.isfinite(coefficient) and coefficient > 0):

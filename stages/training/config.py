@@ -1,5 +1,6 @@
 """Section `train`, and which of its fields make a run what it is."""
 
+import difflib
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -74,7 +75,9 @@ class TrainConfig(ObjectiveConfig):
         name, known = self.metric_for_best_model, METRIC_NAMES if self.reads_reference else RANKING_NAMES
         if name is not None and name not in known:
             of = "" if self.reads_reference else f" of {self.objective_name()}, which reads no reference"
-            raise ValueError(f"train.metric_for_best_model: no such metric{of}: {name}; known: {', '.join(known)}")
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+            raise ValueError(f"train.metric_for_best_model: no such metric{of}: {name}; {hint}")
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ PAIR_SMOOTHED = {"sigmoid", "robust", "exo_pair", "aot", "aot_unpaired"}
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"objective": "dpo"}, "there is no objective 'dpo'; did you mean dpop?"),
+        ({"objective": "dpo"}, "there is no objective 'dpo'; did you mean sigmoid?"),
         ({"objective": "xyzzy"}, "there is no objective 'xyzzy'; known: sigmoid, robust, hinge"),
         ({"objective": {}}, "no objective is named"),
         ({"objective": {"sigmoid": 0.0}}, "the coefficient of sigmoid is 0.0; it has to be above 0"),
