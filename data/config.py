@@ -12,7 +12,8 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list) or value is None else [value]
 
 
-Sources = Annotated[list[Source], BeforeValidator(_as_list)]
+_AtLeastOne = Annotated[list[Source], Field(min_length=1)]
+Sources = Annotated[list[Source], BeforeValidator(_as_list, json_schema_input_type=Source | _AtLeastOne)]
 
 
 class DataConfig(Settings):

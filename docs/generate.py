@@ -15,6 +15,8 @@ from math_page import math_page
 from objectives_page import objectives_page
 from pipeline.cli import app
 from pipeline.config import PipelineConfig
+from pipeline.config_job import shown
+from pipeline.config_schema import config_schema
 from pipeline.keys import section_of
 
 DOCS = Path(__file__).resolve().parent
@@ -77,6 +79,7 @@ def main() -> None:
     (DOCS / "data.md").write_text(data_page())
     (DOCS / "objectives.md").write_text(objectives_page())
     (DOCS / "math.md").write_text(math_page())
+    (DOCS / "schema.json").write_text(schema())
 
 
 def cli_page() -> str:
@@ -94,6 +97,11 @@ def configuration_page() -> str:
     lines += ["| key | default | meaning |", "|---|---|---|"]
     lines += [f"| `{key}` | {default} | {meaning} |" for key, default, meaning in _rows(PipelineConfig, "")]
     return "\n".join(lines) + "\n"
+
+
+def schema() -> str:
+    """The JSON schema of a configuration, as `pipeline config schema` prints it."""
+    return f"{shown({'schema': config_schema()})}\n"
 
 
 def data_page() -> str:

@@ -1,7 +1,7 @@
 """The commands. Nothing heavy is imported here: help and usage errors answer at once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -145,6 +145,19 @@ def gc(
 ) -> Ask:
     """Take away what nobody needs: references that nobody names, parts set aside, checkpoints of finished runs."""
     return Ask({"compact": compact, "drop": drop or []}, dry_run=not apply)
+
+
+@command("config")
+def config(
+    what: Annotated[
+        Literal["show", "schema"],
+        typer.Argument(
+            help="What it comes to, key by key, with where each came from; or its JSON schema, for editors."
+        ),
+    ],
+) -> Ask:
+    """Print the resolved configuration as YAML, or the schema that a configuration follows."""
+    return Ask({"what": what})
 
 
 @command("export", DRY_RUN)

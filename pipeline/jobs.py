@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from pipeline.config_job import run_config
 from pipeline.eval_job import run_eval
 from pipeline.exchange_jobs import run_export, run_import
 from pipeline.inputs import Inputs
@@ -54,7 +55,9 @@ JOBS: dict[str, Callable[..., JobReport]] = {
     "export": run_export,
     "import": run_import,
 }
-WITHOUT_CONFIG: dict[str, Callable[..., JobReport]] = {}
+WITHOUT_CONFIG: dict[str, Callable[..., JobReport]] = {
+    "config": run_config,
+}
 """Those that need no configuration: each gets the file and the assignments as they were given, and its arguments."""
 
 CHAIN = ("precompute-ref", "train", "eval")

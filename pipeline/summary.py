@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pipeline.config_job import shown
 from pipeline.evaluation_summary import evaluation_table
 from pipeline.inspect_lines import inspected
 from pipeline.models.table import leaderboard_summary
@@ -116,7 +117,7 @@ def _garbage(document: dict[str, Any]) -> str:
     return "\n".join(lines) or "nothing may go"
 
 
-_TOLD = {"inspect": inspected, "status": _status, "verify": _verified, "gc": _garbage}
+_TOLD = {"config": shown, "inspect": inspected, "status": _status, "verify": _verified, "gc": _garbage}
 
 
 def _plan(document: dict[str, Any]) -> str:

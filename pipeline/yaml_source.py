@@ -19,7 +19,9 @@ class Origins:
     _by_path: dict[KeyPath, str] = field(default_factory=dict)
 
     def note(self, path: KeyPath, origin: str) -> None:
-        """Remember where the key came from; the latest origin counts."""
+        """Remember where the key came from; the latest origin counts, for what stands below it, too."""
+        for below in [known for known in self._by_path if known[: len(path)] == path]:
+            del self._by_path[below]
         self._by_path[path] = origin
 
     def of(self, path: KeyPath) -> str:
@@ -27,6 +29,11 @@ class Origins:
         while path and path not in self._by_path:
             path = path[:-1]
         return self._by_path.get(path, "")
+
+    def below(self, path: KeyPath) -> list[str]:
+        """Origins of the parts of a value, each once."""
+        inner = (origin for known, origin in self._by_path.items() if known[: len(path)] == path and known != path)
+        return list(dict.fromkeys(inner))
 
 
 class _Loader(yaml.SafeLoader):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate import DOCS, cli_page, configuration_page, data_page, math_page, objectives_page
+from docs.generate import DOCS, cli_page, configuration_page, data_page, math_page, objectives_page, schema
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*ROOT.glob("*.md"), *sorted(DOCS.glob("*.md")), *sorted(ROOT.glob("examples/**/*.md"))]
@@ -17,7 +17,7 @@ PAGES = [*ROOT.glob("*.md"), *sorted(DOCS.glob("*.md")), *sorted(ROOT.glob("exam
     ("name", "page"),
     [
         *(("cli.md", cli_page), ("configuration.md", configuration_page), ("data.md", data_page)),
-        *(("objectives.md", objectives_page), ("math.md", math_page)),
+        *(("objectives.md", objectives_page), ("math.md", math_page), ("schema.json", schema)),
     ],
 )
 def test_generated_pages_are_in_step_with_the_code(name, page):

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from data.errors import DataError
 from data.identity import file_digest
 from data.rows.rankings import Rule
 from data.schema import SourceRow
-from data.settings import Settings
+from data.settings import Settings, or_text
 from data.sources.files import ENDINGS, read_file, reads
 from data.sources.folders import files_of
 from data.sources.hub import hub_digest, is_hub_id, read_hub
@@ -24,6 +24,8 @@ Column = Literal["prompt", "chosen", "rejected", "answers", "system", "margin", 
 
 class Source(Settings):
     """Where preference rows come from. A bare string stands for `{path: ...}`."""
+
+    model_config = ConfigDict(json_schema_extra=or_text)
 
     path: str
     """A file (.jsonl, .json, .csv or .tsv, each also with .gz or .zst; .parquet or .arrow), a folder of such files, or

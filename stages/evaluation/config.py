@@ -17,7 +17,7 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-Folders = Annotated[list[str], BeforeValidator(_as_list)]
+Folders = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 
 
 class EvalConfig(Settings):

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from data.errors import ConfigError, Interrupted, one_line
 from data.identity import document_key
-from data.settings import Settings
+from data.settings import Settings, or_text
 from stages.evaluation.generation import GenerateConfig
 from stages.evaluation.printed_numbers import NoNumbers, printed_numbers
 from stages.evaluation.subprocesses import Outcome, run_shell
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 class ExternalCommand(Settings):
     """A value of section `eval.external`; a bare text is the command."""
+
+    model_config = ConfigDict(json_schema_extra=or_text)
 
     command: str
     """What the shell runs, in the folder in which the pipeline was started."""

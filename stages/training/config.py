@@ -12,7 +12,13 @@ from stages.training.schedule import ScheduleName
 from stages.training.trackers import TrackerName
 
 OptimizerName = Literal["adamw", "adamw_8bit"]
-ReportTo = Annotated[list[TrackerName], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+ReportTo = Annotated[
+    list[TrackerName],
+    BeforeValidator(
+        lambda value: [value] if isinstance(value, str) else value,
+        json_schema_input_type=TrackerName | list[TrackerName],
+    ),
+]
 
 PASSED = "passed"
 """As `train.model`: the policy of the newest run that passed."""
