@@ -10,11 +10,12 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from pipeline.completion import assignments
+
 app = typer.Typer(
     name="pipeline",
     help="Preference optimisation in separate jobs: score the reference once, train only the policy, gate the result.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -42,7 +43,7 @@ CONFIG = _option(
 )  # fmt: skip
 SET = _option(
     "set_", list[str] | None, None, "--set",
-    metavar="KEY=VALUE", help="Override a key, for instance train.beta=0.05. Repeatable.",
+    metavar="KEY=VALUE", help="Override a key, for instance train.beta=0.05. Repeatable.", autocompletion=assignments,
 )  # fmt: skip
 STRICT = _option("strict", bool, False, "--strict", help="Stop where a single row of the data is rejected.")
 JSON = _option("json", bool, False, "--json", help="Print one JSON document on standard output.")
