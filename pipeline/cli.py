@@ -147,6 +147,12 @@ def gc(
     return Ask({"compact": compact, "drop": drop or []}, dry_run=not apply)
 
 
+@command("doctor")
+def doctor() -> Ask:
+    """What this machine has, what is missing, how to install it; with --config, what that configuration needs."""
+    return Ask()
+
+
 @command("config")
 def config(
     what: Annotated[

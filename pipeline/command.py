@@ -81,7 +81,11 @@ def _run(
     job: str, ask: Ask, *, config: Path | None, set_: list[str] | None, strict: bool, json: bool, dry_run: bool,
     quiet: bool, verbose: int,
 ) -> int:  # fmt: skip
-    from pipeline.chain import Options, run_command
+    try:
+        from pipeline.chain import Options, run_command
+    except ImportError as error:
+        from pipeline.doctor.broken import without_packages
 
+        return without_packages(job, error, as_json=json)
     assignments = [*(set_ or []), *(["data.strict=true"] if strict else []), *ask.assignments]
     return run_command(job, Options(config, assignments, json, dry_run or ask.dry_run, quiet, verbose, ask.arguments))

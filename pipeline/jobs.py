@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from pipeline.config_job import run_config
+from pipeline.doctor.job import run_doctor
 from pipeline.eval_job import run_eval
 from pipeline.exchange_jobs import run_export, run_import
 from pipeline.inputs import Inputs
@@ -57,6 +58,7 @@ JOBS: dict[str, Callable[..., JobReport]] = {
 }
 WITHOUT_CONFIG: dict[str, Callable[..., JobReport]] = {
     "config": run_config,
+    "doctor": run_doctor,
 }
 """Those that need no configuration: each gets the file and the assignments as they were given, and its arguments."""
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pipeline.config_job import shown
+from pipeline.doctor.findings import examined
 from pipeline.evaluation_summary import evaluation_table
 from pipeline.inspect_lines import inspected
 from pipeline.models.table import leaderboard_summary
@@ -18,7 +19,13 @@ _KINDS_OF_CHANGE = {
     "reworded": "reworded",
     "retokenised": "in other tokens",
 }
-_FINDINGS = {"eval": ("metrics", "leaderboard"), "verify": ("references",), "run": ("jobs",), "sweep": ("settings",)}
+_FINDINGS = {
+    "eval": ("metrics", "leaderboard"),
+    "verify": ("references",),
+    "run": ("jobs",),
+    "sweep": ("settings",),
+    "doctor": ("findings",),
+}
 """What these jobs have to show although their exit code is not 0."""
 
 
@@ -117,7 +124,14 @@ def _garbage(document: dict[str, Any]) -> str:
     return "\n".join(lines) or "nothing may go"
 
 
-_TOLD = {"config": shown, "inspect": inspected, "status": _status, "verify": _verified, "gc": _garbage}
+_TOLD = {
+    "config": shown,
+    "doctor": examined,
+    "inspect": inspected,
+    "status": _status,
+    "verify": _verified,
+    "gc": _garbage,
+}
 
 
 def _plan(document: dict[str, Any]) -> str:
