@@ -54,5 +54,6 @@ def examined(document: dict[str, Any]) -> str:
         if finding["do"] is not None:
             lines.append(f"{'':<{_COLUMN}}  {finding['do']}")
     levels = [finding["level"] for finding in document["findings"]]
-    counts = (f"{levels.count(level)} {name}" for level, name in (("warning", "warnings"), ("problem", "problems")))
-    return "\n".join([*lines, f"{len(levels)} things looked at: {', '.join(counts)}"])
+    counts = {level: levels.count(level) for level in ("warning", "problem")}
+    counted = ", ".join(f"{n} {level}{'' if n == 1 else 's'}" for level, n in counts.items())
+    return "\n".join([*lines, f"{len(levels)} things looked at: {counted}"])

@@ -4,6 +4,7 @@ They are taken to be as long as data.max_length allows, half of it prompt; `pipe
 pairs themselves.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +40,20 @@ def _compared(estimate: MemoryEstimate, memory: int, *, sharded: bool) -> Findin
     device = f"the device has {gib(memory)}"
     if estimate.total <= memory:
         return ok(_SUBJECT, f"at most about {gib(estimate.total)} (pairs of data.max_length); {device}")
-    largest = max(estimate.remedies, key=estimate.parts.__getitem__)
-    advice = f"most of what a key can lower is {largest}: {estimate.remedies[largest]} (docs/memory.md)"
     fixed = sum(estimate.parts[name] for name in _OF_ANY_DATA)
     if fixed > memory and not sharded:
-        return problem(_SUBJECT, f"about {gib(fixed)} for weights and optimiser alone; {device}", advice)
+        what = f"about {gib(fixed)} for weights and optimiser alone; {device}"
+        return problem(_SUBJECT, what, _advice(estimate, _OF_ANY_DATA))
     return warning(
         _SUBJECT,
         f"up to about {gib(estimate.total)} with pairs of data.max_length; {device}",
-        f"pipeline train --dry-run estimates it by the pairs themselves; {advice}",
+        f"pipeline train --dry-run estimates it by the pairs; {_advice(estimate, estimate.remedies)}",
     )
+
+
+def _advice(estimate: MemoryEstimate, parts: Iterable[str]) -> str:
+    largest = max(parts, key=estimate.parts.__getitem__)
+    return f"most of what a key can lower is {largest}: {estimate.remedies[largest]} (docs/memory.md)"
 
 
 def _longest_pairs(config: PipelineConfig) -> TokenPairs:

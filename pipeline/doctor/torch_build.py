@@ -27,24 +27,24 @@ def torch_findings(torch: Any, driver: str | None) -> Iterator[Finding]:
     """Of what `import_torch` gave. `driver` is the version of NVIDIA's, None where there is none."""
     if isinstance(torch, BaseException):
         yield problem(
-            "torch", f"cannot be imported: {one_line(torch)}", f"pip install --force-reinstall torch; {_CHOOSE}"
+            "torch build", f"cannot be imported: {one_line(torch)}", f"pip install --force-reinstall torch; {_CHOOSE}"
         )
         return
     cuda, rocm = torch.version.cuda, torch.version.hip
     build = f"{torch.__version__}, " + (f"CUDA {cuda}" if cuda else f"ROCm {rocm}" if rocm else "CPU build")
     if torch.cuda.is_available():
-        yield ok("torch", f"{build}, driver {driver or 'unknown'}")
+        yield ok("torch build", f"{build}, driver {driver or 'unknown'}")
         for i in range(torch.cuda.device_count()):
             yield _device(torch, i)
     elif driver is None:
-        yield ok("torch", f"{build}; no GPU here, jobs run on the CPU")
+        yield ok("torch build", f"{build}; no GPU here, jobs run on the CPU")
     elif cuda is None:
         yield warning(
-            "torch", f"{build}, and this machine has an NVIDIA driver ({driver}): its GPU stays unused", _CHOOSE
+            "torch build", f"{build}, and this machine has an NVIDIA driver ({driver}): its GPU stays unused", _CHOOSE
         )
     else:
         yield warning(
-            "torch",
+            "torch build",
             f"{build}, driver {driver}, and no GPU is seen: jobs run on the CPU",
             "see whether nvidia-smi lists one, whether CUDA_VISIBLE_DEVICES hides it, and whether the driver is new "
             "enough for this build",
