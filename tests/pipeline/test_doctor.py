@@ -111,6 +111,8 @@ def test_the_revision_is_that_of_the_repository_and_of_nothing_else(tmp_path):
         ["git", "-C", str(tmp_path), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
     )
     assert whole.stdout.startswith(git_revision(tmp_path) or "nothing")
+    (tmp_path / "inner").mkdir()
+    assert git_revision(tmp_path / "inner") is None
 
 
 def machine(folder: Path, **files: str) -> Path:
