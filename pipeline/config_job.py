@@ -72,17 +72,17 @@ def _lines(value: Any, key: str, origins: dict[str, str], depth: int) -> Iterato
     for name, item in enumerate(value) if listed else value.items():
         inner = f"{key}.{name}" if key else str(name)
         if inner in origins:
-            yield f"{'  ' * depth}{_flow(name)}: {_flow(item)}".ljust(_COLUMN) + f"  # {origins[inner]}"
+            yield f"{'  ' * depth}{flow(name)}: {flow(item)}".ljust(_COLUMN) + f"  # {origins[inner]}"
         elif listed:
             first, *others = _lines(item, inner, origins, depth + 1)
             yield f"{'  ' * depth}- {first.removeprefix('  ' * (depth + 1))}"
             yield from others
         else:
-            yield f"{'  ' * depth}{_flow(name)}:"
+            yield f"{'  ' * depth}{flow(name)}:"
             yield from _lines(item, inner, origins, depth + 1)
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """A value in one line, which the configuration's own reader takes for the same value."""
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False)
     text = text.strip().removesuffix("\n...")
