@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand
 
 from pipeline.completion import assignments
 
@@ -19,6 +20,22 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+class _Command(TyperCommand):
+    """A command that knows the keys of the configuration, which many take for options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options; of one that does not exist, say which key was probably meant."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # of click, or of typer's own copy of it
+            if (option := getattr(error, "option_name", None)) is not None and hasattr(error, "message"):
+                from pipeline.config import PipelineConfig
+                from pipeline.suggestions import assignment_hint
+
+                error.message += assignment_hint(option, PipelineConfig)
+            raise
 
 
 class Ask(NamedTuple):
@@ -71,7 +88,7 @@ def command(
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         run.__doc__ = asks.__doc__
-        app.command(name)(run)
+        app.command(name, cls=_Command)(run)
         return asks
 
     return declare
@@ -84,6 +101,8 @@ def _run(
     try:
         from pipeline.chain import Options, run_command
     except ImportError as error:
+        if verbose >= 2:
+            raise
         from pipeline.doctor.broken import without_packages
 
         return without_packages(job, error, as_json=json)

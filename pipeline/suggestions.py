@@ -74,6 +74,15 @@ def key_hint(path: Sequence[str | int], root: type[BaseModel]) -> str:
     return f"; known here: {', '.join(known)}"
 
 
+def assignment_hint(option: str, root: type[BaseModel]) -> str:
+    """The key that was meant by an option that no command has; starts with `. `, and empty where there is none."""
+    name = option.lstrip("-").replace("-", "_")
+    keys = _elsewhere(name, root) or ([_BY_OTHER_NAME[name]] if name in _BY_OTHER_NAME else [])
+    written = [key for key in (name, name.replace("__", ".")) if key in all_keys(root)]
+    either = [f"--set {key}=..." for key in dict.fromkeys([*written, *keys])]
+    return f". The configuration has such a key: {_either(either)}" if either else ""
+
+
 def value_hint(given: object, choices: Iterable[str]) -> str:
     """Which of the choices was meant; starts with `; `, and empty where none is near."""
     choices = list(choices)

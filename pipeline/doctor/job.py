@@ -10,6 +10,7 @@ from pipeline.doctor.hub import hub_findings
 from pipeline.doctor.machine import disk_finding, memory_finding, processor_findings, usable_memory
 from pipeline.doctor.packages import installed_project, package_findings
 from pipeline.doctor.torch_build import device_memory, import_torch, nvidia_driver, torch_findings
+from pipeline.report.redaction import redacted
 from stages.job import JobReport
 
 _WORKDIR = "let workdir name a folder that can be written to"
@@ -47,7 +48,7 @@ def report(findings: Sequence[Finding], exit_code: int = 0) -> JobReport:
     said = message(findings)
     if said is not None:
         exit_code = exit_code or EnvironmentProblem.exit_code
-    details = {"findings": [finding._asdict() for finding in findings]}
+    details = {"findings": redacted([finding._asdict() for finding in findings])}
     return JobReport("doctor", "failed" if exit_code else "done", exit_code=exit_code, message=said, details=details)
 
 

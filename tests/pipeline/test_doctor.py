@@ -319,6 +319,8 @@ def test_a_remote_store_is_written_to_and_left_as_it_was(work):
     found = examine(work, "store.url=memory://doctor")["store"]
     assert found == ok("store", "memory://doctor can be read and written to (0 references)")
     assert fsspec.filesystem("memory").find("/doctor") == []
+    secret = examine(work, "store.url=nothing://key:hunter2@x", expect=6)["store"].what
+    assert "hunter2" not in secret and "nothing://[redacted]@x cannot be opened" in secret
 
 
 def test_people_get_lines_and_the_exit_code(work, capsys):

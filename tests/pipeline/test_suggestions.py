@@ -117,6 +117,10 @@ def test_a_variable_with_one_underscore_is_passed_over_with_a_warning(tmp_path, 
         (["precompute_ref"], "No such command 'precompute_ref'. Did you mean 'precompute-ref'?"),
         (["train", "--sett", "x"], "No such option: --sett"),
         (["train", "--confg", "x"], "No such option: --confg"),
+        (["train", "--beta", "1"], "--beta. The configuration has such a key: --set train.beta=..."),
+        (["train", "--train.beta", "1"], "--train.beta. The configuration has such a key: --set train.beta=..."),
+        (["train", "--num-train-epochs", "1"], "has such a key: --set train.epochs=..."),
+        (["eval", "--seed", "1"], "has such a key: --set train.seed=..."),
     ],
 )
 def test_a_command_or_option_that_does_not_exist_is_told_which_was_meant(arguments, said, capsys):
@@ -126,4 +130,5 @@ def test_a_command_or_option_that_does_not_exist_is_told_which_was_meant(argumen
         app(arguments)
     shown = " ".join(capsys.readouterr().err.split())
     assert ended.value.code == 2 and said in shown
-    assert arguments[0] != "train" or f"--{'set' if 'sett' in arguments[1] else 'config'}" in shown.split(said)[1]
+    possible = {"--sett": "--set", "--confg": "--config"}.get(arguments[-2] if len(arguments) > 1 else "", "")
+    assert possible in shown.split(said)[1]
