@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipeline.command import DRY_RUN, STRICT, Ask, app, command
+from pipeline.command import CONFIG, DRY_RUN, SET, STRICT, Ask, app, command
 from pipeline.version import __version__
 
 __all__ = ["app"]
@@ -26,6 +26,27 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+@command("init", without=(CONFIG, SET))
+def init(
+    task: Annotated[
+        Literal["trial", "full", "lora", "several-gpus"] | None,
+        typer.Option(help="What it is for; trial: a small model and short pairs, minutes on a CPU.  [default: trial]"),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Hub id or folder of the model, in the place of an example.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="File, folder or Hub id of the pairs, in the place of prefs.jsonl."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write; one that exists is left.")] = Path(
+        "pipeline.yaml"
+    ),
+) -> Ask:
+    """Write a first configuration, a comment on every key, and say what to run next."""
+    return Ask({"task": task, "model": model, "data": data, "out": out})
 
 
 @command("validate", STRICT)

@@ -6,6 +6,7 @@ from pipeline.config_job import run_config
 from pipeline.doctor.job import run_doctor
 from pipeline.eval_job import run_eval
 from pipeline.exchange_jobs import run_export, run_import
+from pipeline.init.job import run_init
 from pipeline.inputs import Inputs
 from pipeline.inspect_job import run_inspect
 from pipeline.models.job import run_eval_models
@@ -59,6 +60,7 @@ JOBS: dict[str, Callable[..., JobReport]] = {
 WITHOUT_CONFIG: dict[str, Callable[..., JobReport]] = {
     "config": run_config,
     "doctor": run_doctor,
+    "init": run_init,
 }
 """Those that need no configuration: each gets the file and the assignments as they were given, and its arguments."""
 

@@ -5,6 +5,7 @@ from typing import Any
 from pipeline.config_job import shown
 from pipeline.doctor.findings import examined
 from pipeline.evaluation_summary import evaluation_table
+from pipeline.init.job import written
 from pipeline.inspect_lines import inspected
 from pipeline.models.table import leaderboard_summary
 from pipeline.sweep.table import sweep_summary
@@ -127,6 +128,7 @@ def _garbage(document: dict[str, Any]) -> str:
 _TOLD = {
     "config": shown,
     "doctor": examined,
+    "init": written,
     "inspect": inspected,
     "status": _status,
     "verify": _verified,
