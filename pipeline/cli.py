@@ -41,12 +41,16 @@ def init(
         str | None,
         typer.Option(metavar="DATA", help="File, folder or Hub id of the pairs, in the place of prefs.jsonl."),
     ] = None,
+    other: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Translate a YAML file of TRL, axolotl or LLaMA-Factory instead."),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="File to write; one that exists is left.")] = Path(
         "pipeline.yaml"
     ),
 ) -> Ask:
     """Write a first configuration, a comment on every key, and say what to run next."""
-    return Ask({"task": task, "model": model, "data": data, "out": out})
+    return Ask({"task": task, "model": model, "data": data, "other": other, "out": out})
 
 
 @command("validate", STRICT)
