@@ -24,8 +24,9 @@ def translate(t: Translation) -> None:
         ConfigError: it trains something else than preferences over pairs.
     """
     if t.get("rl") not in ("dpo", "ipo", "simpo"):
+        kind = f"rl: {t.get('rl')!r}" if t.has("rl") else "no rl"
         raise ConfigError(
-            f"{t.file} is axolotl's, with {'rl: ' + str(t.get('rl')) if t.has('rl') else 'no rl'}: that is not offline "
+            f"{t.file} is axolotl's, with {kind}: that is not offline "
             "preference training over pairs, which is all that is done here. rl: dpo, ipo and simpo can be translated; "
             "pipeline init --task full writes a configuration to begin with."
         )
@@ -67,7 +68,7 @@ def _put_model(t: Translation) -> None:
     adapter = t.get("adapter") in ("lora", "qlora") and not t.has("lora_model_dir")
     linear = t.flag("lora_target_linear")
     put_adapter(
-        t, wanted="adapter" if adapter else None, rank="lora_r", usual_rank=8, usual_alpha=None,
+        t, wanted="adapter" if adapter else None, rank="lora_r", usual_rank=16, usual_alpha=32,
         layers="lora_target_linear" if linear else "lora_target_modules", usual_layers=("all-linear",),
     )  # fmt: skip
     t.drop("lora_target_modules" if linear else "lora_target_linear", "the other of the two names the layers")
@@ -116,7 +117,8 @@ def _put_objective(t: Translation) -> None:
     elif t.has("rpo_alpha"):
         summed["sft"] = float(t.number("rpo_alpha"))
         names.append("rpo_alpha")
-    t.drop("cpo_alpha", "has an effect on rl: simpo alone") if t.get("rl") != "simpo" else None
+    if t.get("rl") != "simpo":
+        t.drop("cpo_alpha", "has an effect on rl: simpo alone")
     put_objective(t, summed, names, smoothing="dpo_label_smoothing", note=note)
     trl = t.get("trl") if isinstance(t.get("trl"), dict) else {}
     if trl.get("beta") is not None:
@@ -126,5 +128,6 @@ def _put_objective(t: Translation) -> None:
     else:
         beta = t.first("rl_beta", "dpo_beta") or "rl_beta"
         t.put("train.beta", t.number(beta, 0.1), beta)
-        t.drop("dpo_beta", "rl_beta goes before it there") if beta == "rl_beta" else None
+        if beta == "rl_beta":
+            t.drop("dpo_beta", "rl_beta goes before it there")
     t.unmapped |= {f"trl.{name}": "no counterpart in training over pairs" for name in trl if name != "beta"}

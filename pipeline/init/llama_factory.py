@@ -24,8 +24,9 @@ def translate(t: Translation) -> None:
         ConfigError: it trains something else than preferences over pairs.
     """
     if t.get("stage") != "dpo":
+        stage = f"stage: {t.get('stage')!r}" if t.has("stage") else "no stage (it is sft then)"
         raise ConfigError(
-            f"{t.file} is LLaMA-Factory's, with stage: {t.get('stage', 'sft (its default)')}: that is not offline "
+            f"{t.file} is LLaMA-Factory's, with {stage}: that is not offline "
             "preference training over pairs, which is all that is done here. stage: dpo can be translated; "
             "pipeline init --task full writes a configuration to begin with."
         )
@@ -49,9 +50,8 @@ def _put_model(t: Translation) -> None:
         t.put("reference.model", model, "model_name_or_path", "ref_model")
     if len(adapters) == 1 and "train.model" not in t.settings and not t.flag("create_new_adapter"):
         t.put("train.model", adapters[0], "adapter_name_or_path", note="the adapter that is trained further")
-    t.drop(
-        "adapter_name_or_path", "merge these adapters into the model first"
-    ) if "train.model" not in t.settings else None
+    if "train.model" not in t.settings:
+        t.drop("adapter_name_or_path", "merge these adapters into the model first")
     if t.get("model_revision", "main") != "main":
         t.put("reference.revision", str(t.get("model_revision")), "model_revision")
     else:
@@ -69,7 +69,8 @@ def _put_model(t: Translation) -> None:
     elif kind != "lora":
         t.drop("finetuning_type", f"{kind} is not there: all weights are trained here; train.lora trains an adapter")
     else:
-        t.drop("finetuning_type", "what it starts from is an adapter") if further else None
+        if further:
+            t.drop("finetuning_type", "what it starts from is an adapter")
     for name in ("ref_model_adapters", "ref_model_quantization_bit"):
         t.drop(name, "a reference is one model, with reference.quantization for it and the policy")
 
@@ -102,11 +103,16 @@ def _source(t: Translation, where: str, name: str) -> Any:
         )
         return str(folder / f"{name}.json")
     path = entry.get("hf_hub_url") or str(_folder(t) / entry["file_name"])
-    named = {ours: entry.get("columns", {}).get(theirs) for theirs, ours in _COLUMNS.items()}
-    columns = {ours: column for ours, column in named.items() if column and column not in _TOLD}
+    listed = entry["columns"] if isinstance(entry.get("columns"), dict) else {}
+    columns = {
+        ours: str(listed[theirs])
+        for theirs, ours in _COLUMNS.items()
+        if listed.get(theirs) and listed[theirs] not in _TOLD
+    }
     split = {"split": entry["split"]} if entry.get("hf_hub_url") and entry.get("split", "train") != "train" else {}
     found = {"path": path, **split, **({"columns": columns} if columns else {})}
     left = set(entry) - {"file_name", "hf_hub_url", "ms_hub_url", "columns", "split", "ranking", "formatting"}
+    left |= {f"columns.{theirs}" for theirs in listed if theirs not in _COLUMNS}
     t.unmapped |= {f"{where}.{name}.{key}": "no counterpart; see docs/data.md" for key in sorted(left)}
     return found if len(found) > 1 else path
 
@@ -130,18 +136,21 @@ def _listed(t: Translation) -> dict[str, Any]:
 def _put_objective(t: Translation) -> None:
     loss, names, note = str(t.get("pref_loss", "sigmoid")), ["stage", "pref_loss"], ""
     summed = {loss: 1.0}
-    if (weight := float(t.number("pref_bco_weight", 0.0))) and loss != "simpo":
+    weight = float(t.number("pref_bco_weight", 0.0))
+    if weight > 0 and loss != "simpo":
         summed = {loss: 1 / (1 + weight), "bco_pair": weight / (1 + weight)}
         names.append("pref_bco_weight")
         note = "bco_pair's threshold is fixed here (bco_delta), a running mean there"
-    t.drop("pref_bco_weight", "has no effect there") if not weight or loss == "simpo" else None
+    else:
+        t.drop("pref_bco_weight", "has no effect there")
     if coefficient := float(t.number("pref_ftx", 0.0)):
         summed["sft"] = coefficient
         names.append("pref_ftx")
         note = note or "sft is the mean over tokens here, the mean over responses there"
     else:
         t.drop("pref_ftx", "0: no supervised loss is added")
-    if loss == "simpo" and not t.has("simpo_gamma"):
-        t.put("train.simpo_gamma", 0.5)
     put_objective(t, summed, names, smoothing="dpo_label_smoothing", note=note)
+    if "train.ld_alpha" in t.settings:
+        note = "of policy and reference alike; there of the policy alone"
+        t.put("train.ld_alpha", t.settings["train.ld_alpha"].value, "ld_alpha", note=note)
     t.put("train.beta", t.number("pref_beta", 0.1), "pref_beta")

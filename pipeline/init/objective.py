@@ -24,8 +24,8 @@ def put_objective(
     for name in losses:
         if name not in OBJECTIVES:
             raise ConfigError(
-                f"{t.file}: the loss {name} of {t.tool} is not there, and another one would train another policy. "
-                f"Choose one of {', '.join(OBJECTIVES)} (docs/objectives.md) and set it with pipeline init --task full."
+                f"{t.file}: the loss {name!r} of {t.tool} is not there, and another one would train another policy. "
+                f"Name one of {', '.join(OBJECTIVES)} (docs/objectives.md) in a copy of the file, and translate that."
             )
     alone = len(losses) == 1 and set(losses.values()) == {1.0}
     t.put("train.objective", next(iter(losses)) if alone else losses, *names, note=note)
@@ -38,7 +38,8 @@ def put_objective(
     ):
         if t.has(theirs) and ours in takes:
             t.put(f"train.{ours}", float(t.number(theirs)), theirs)
-        t.drop(theirs, f"has no effect on {said}, there or here") if ours not in takes else None
+        if ours not in takes:
+            t.drop(theirs, f"has no effect on {said}, there or here")
     _put_divergence(t, losses, said)
     _put_weights(t, losses, said)
 
@@ -49,7 +50,8 @@ def _put_divergence(t: Translation, losses: dict[str, float], said: str) -> None
     kind = str(kind).rpartition(".")[2].lower()
     if built_on_d and t.has("f_divergence_type"):
         t.put("train.f_divergence_type", kind, "f_divergence_type")
-    t.drop("f_divergence_type", f"has no effect on {said}") if not built_on_d else None
+    if not built_on_d:
+        t.drop("f_divergence_type", f"has no effect on {said}")
     if built_on_d and kind == "alpha_divergence" and t.has("f_alpha_divergence_coef"):
         t.put("train.f_alpha_divergence_coef", t.number("f_alpha_divergence_coef"), "f_alpha_divergence_coef")
     else:

@@ -60,7 +60,7 @@ _BY_REASON = {
     "duplicates are counted by pipeline validate": "dataset_exact_deduplication",
     "read with transformers' own class": "model_type base_model_config is_llama_derived_model is_mistral_derived_model",
     "the order of pairs follows from train.seed": """
-        data_seed shuffle_merged_datasets shuffle_before_merging_datasets full_determinism""",
+        data_seed shuffle_merged_datasets shuffle_before_merging_datasets""",
     "mixtures: give each entry of data.train a weight, visits an epoch of each of its pairs": """
         mix_strategy interleave_probs""",
     "adapters are plain LoRA": "use_dora peft_use_dora pissa_init pissa_iter use_oft lora_fan_in_fan_out",

@@ -111,9 +111,9 @@ def _put_schedule(t: Translation, name: str, usual: str, usual_warmup: float) ->
 
 
 def _put_optimizer(t: Translation, name: str) -> None:
-    given = t.get(name)
-    if given is None:
+    if not t.has(name):
         return
+    given = str(t.get(name))
     if given in _ADAMW:
         t.put("train.optim", _ADAMW[given], name, note="" if given == _ADAMW[given] else f"{given} there")
     else:

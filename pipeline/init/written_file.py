@@ -73,5 +73,7 @@ def _lines(t: Translation, section: Mapping[str, Any], path: str, depth: int) ->
 def _comment(text: str) -> list[str]:
     """As lines of a comment; what came from their file may hold anything."""
     indent = "  " * text.startswith("  ")
-    lines = textwrap.wrap(printable(text).strip(), _WIDTH - 8, initial_indent=indent, subsequent_indent=indent * 2)
+    lines = textwrap.wrap(
+        " ".join(printable(text).split()), _WIDTH - 8, initial_indent=indent, subsequent_indent=indent * 2
+    )
     return [f"# {line}" for line in lines]
