@@ -70,7 +70,7 @@ _BY_REASON = {
         bnb_4bit_quant_type use_bnb_nested_quant bnb_4bit_quant_storage quantization_method quantization_type
         double_quantization bnb_4bit_use_double_quant bnb_4bit_compute_dtype quantization_device_map""",
     "train.report_to names trackers; theirs take their own settings from the environment": """
-        wandb_project wandb_entity wandb_watch wandb_name wandb_run_id wandb_log_model wandb_mode project
+        wandb_entity wandb_watch wandb_name wandb_run_id wandb_log_model wandb_mode project
         trackio_space_id trackio_run_name trackio_project_name mlflow_tracking_uri mlflow_experiment_name use_mlflow
         mlflow_run_name use_comet comet_project_name comet_workspace""",
     "the reference stays as it is while a policy trains (no TR-DPO)": """

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import ConfigError
-from pipeline.config import load_config
+from pipeline.config import PipelineConfig, load_config
 from pipeline.init.job import run_init, written
 from pipeline.init.other_tools import translated
 from pipeline.init.reasons import REASONS
 from pipeline.init.written_file import as_file
+from pipeline.keys import all_keys
+from tests.tiny import ROOT
 
 TRL = """
 model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct
@@ -369,6 +371,16 @@ def test_what_cannot_be_translated_is_one_paragraph_and_nothing_is_written(tmp_p
         run_init(None, (), out=tmp_path / "ours.yaml", other=tmp_path / "theirs.yaml")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "ours.yaml").exists()
+
+
+def test_the_table_of_the_documentation_names_keys_that_are_taken_over():
+    page = (ROOT / "docs/starting.md").read_text().partition("| here |")[2]
+    rows = [row.split("|")[1:-1] for row in page.splitlines() if row.startswith("| `")]
+    names = [[re.findall(r"`([\w.]+)`", cell) for cell in row] for row in rows]
+    ours, *theirs = zip(*names, strict=True)
+    assert len(rows) > 12 and all(map(all, names))
+    assert {key for cell in ours for key in cell} <= set(all_keys(PipelineConfig))
+    assert {key for column in theirs for cell in column for key in cell} - {"dataset_info.json"} <= {*KEYS} - {*REASONS}
 
 
 def test_from_takes_no_options_of_a_task(tmp_path):
