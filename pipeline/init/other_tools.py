@@ -29,6 +29,12 @@ _TRANSLATE: Mapping[str, Callable[[Translation], None]] = {
     "axolotl": axolotl.translate,
     "LLaMA-Factory": llama_factory.translate,
 }
+_REQUIRED = {
+    "TRL": ("model_name_or_path", "dataset_name"),
+    "axolotl": ("base_model", "datasets"),
+    "LLaMA-Factory": ("model_name_or_path", "dataset"),
+}
+"""Their keys of model and data."""
 _NOT_OVER_PAIRS = {
     "reward_funcs": "GRPO", "num_generations": "GRPO", "dataset_text_field": "SFT", "completion_only_loss": "SFT",
     "assistant_only_loss": "SFT", "packing": "SFT", "center_rewards_coefficient": "a reward model",
@@ -49,10 +55,11 @@ def translated(file: Path) -> Translation:
     if tool == "TRL":
         _refuse_other_trainers(t)
     _TRANSLATE[tool](t)
-    if t.settings.get("reference.model") is None or t.settings["reference.model"].value is None:
-        raise ConfigError(f"{file} is {tool}'s, but names no model. Add its key for that, and try again.")
+    model, data = _REQUIRED[tool]
+    if t.settings["reference.model"].value is None:
+        raise ConfigError(f"{file} is {tool}'s, but names no model. Add {model}, and try again.")
     if "data.train" not in t.settings:
-        raise ConfigError(f"{file} is {tool}'s, but names no data set. Add its key for that, and try again.")
+        raise ConfigError(f"{file} is {tool}'s, but names no data set. Add {data}, and try again.")
     t.finish()
     _check(t)
     return t

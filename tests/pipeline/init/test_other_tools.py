@@ -313,13 +313,22 @@ def test_lists_of_data_sets_name_columns(written_by, tmp_path):
 
 
 def test_what_is_changed_or_assumed_is_said(written_by):
-    notes = {key: setting.note for key, setting in written_by(TRL, num_train_epochs=1.6).settings.items()}
+    rounded = written_by(TRL, num_train_epochs=1.6).settings
+    notes = {key: setting.note for key, setting in rounded.items()}
+    assert rounded["train.epochs"].value == 2
     assert notes["train.epochs"] == "1.6 there; epochs are whole here"
     assert notes["train.pairs_per_step"] == "2 x 8 x 4"
     one = written_by(TRL, num_processes="ABSENT", lr_scheduler_type="cosine_with_min_lr").settings
     assert one["train.pairs_per_step"].note == "2 x 8, on one device: on N devices there it was N times that"
     assert one["train.lr_scheduler_type"].note == "the nearest to cosine_with_min_lr"
     assert one["train.gradient_checkpointing"].default and not one["train.beta"].default
+
+
+@pytest.mark.parametrize("odd", ["two\nlines: 1", "\u2028reference: {}", "\x85a: b", "\x1b[31m", "# #"])
+def test_a_comment_stays_a_comment_whatever_it_tells(written_by, tmp_path, odd):
+    translation = written_by(TRL, optim=odd, lr_scheduler_type=odd)
+    assert loaded(translation, tmp_path).train.seed == 7
+    assert "\x1b" not in as_file(translation)
 
 
 ANYTHING = st.sampled_from(
@@ -358,8 +367,8 @@ def test_nothing_is_dropped_in_silence_whatever_is_in_a_file(tmp_path_factory, t
         (LLAMA_FACTORY.replace("stage: dpo", ""), r"with no stage \(it is sft then\)"),
         (LLAMA_FACTORY.replace("pref_loss: sigmoid", "pref_loss: orpo"), "the loss 'orpo' of LLaMA-Factory"),
         ("model_name_or_path: a\ndataset_name: b\nnum_train_epochs: 1\npacking: true\n", r"for SFT \(packing\)"),
-        (TRL.replace("model_name_or_path", "other"), "names no model"),
-        (TRL.replace("dataset_name", "other"), "names no data set"),
+        (TRL.replace("model_name_or_path", "other"), r"names no model\. Add model_name_or_path,"),
+        (TRL.replace("dataset_name", "other"), r"names no data set\. Add dataset_name,"),
         (TRL.replace("beta: 0.05", "beta: high"), r"theirs\.yaml:6: beta is 'high', not a number"),
         (TRL.replace("beta: 0.05", "beta: -1"), r"theirs\.yaml:6: beta cannot become train\.beta: .*\(got -1\)"),
         (TRL.replace("[0.8, 0.2, 1.0]", "[1.0]"), "loss_weights has other weights than the 3 losses"),
