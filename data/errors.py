@@ -24,6 +24,17 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
+def wants_its_own_code(error: BaseException) -> bool:
+    """Whether transformers refused a folder because it can only be loaded by code that comes with it."""
+    return "trust_remote_code" in str(error)
+
+
+OWN_CODE = (
+    "can only be loaded by code that comes with it (auto_map), and such code is never run. Take a model that the "
+    "installed transformers knows; a newer release of transformers may know this one."
+)
+
+
 class PipelineError(Exception):
     """Root of the tree; raised itself for numbers that are not finite."""
 

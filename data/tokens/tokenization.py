@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data.errors import ConfigError, one_line
+from data.errors import OWN_CODE, ConfigError, one_line, wants_its_own_code
 from data.identity import Mask
 from data.rows.bad_rows import BadRow
 from data.schema import Message, PreferencePair, Rejection, Response, TokenPair
@@ -184,8 +184,10 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer  # a second of import, for jobs that tokenise
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError and its backends' own classes
+        if wants_its_own_code(error):
+            raise ConfigError(f"The tokenizer in {folder} {OWN_CODE}") from error
         raise ConfigError(
             f"The folder {folder} has no tokenizer that loads: {one_line(error)} Put the model's "
             "tokenizer files beside its weights."

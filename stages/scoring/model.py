@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from data.errors import ConfigError, DataError, EnvironmentProblem, one_line
+from data.errors import OWN_CODE, ConfigError, DataError, EnvironmentProblem, one_line, wants_its_own_code
 from data.schema import Response
 from stages.adapter_files import is_adapter
 from stages.model_files import weights_folder
+from stages.model_safety import check_folder_is_safe
 from stages.scoring.adapter import load_adapter
 from stages.scoring.allocator import keep_freed_memory
 from stages.scoring.config import Quantization
@@ -60,7 +61,8 @@ def load_model(folder: Path, dtype: str, quantization: Quantization | None = Non
 
 
 def _load_whole(folder: Path, dtype: str, quantization: Quantization | None) -> PreTrainedModel:
-    options: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+    check_folder_is_safe(folder)
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "trust_remote_code": False}  # left open, it would ask
     if quantization is not None:
         options["quantization_config"] = quantization_config(quantization, options["dtype"])
         options["device_map"] = {"": device()}  # quantised as it is loaded, and not to be moved
@@ -78,6 +80,8 @@ def _load_whole(folder: Path, dtype: str, quantization: Quantization | None) -> 
             "bfloat16, or a larger device."
         ) from error
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if wants_its_own_code(error):
+            raise ConfigError(f"The model {folder} {OWN_CODE}") from error
         raise ConfigError(
             f"The model {folder} cannot be loaded: {one_line(error)} A causal language model with "
             "safetensors weights is needed, of an architecture that the installed transformers knows."
