@@ -72,7 +72,10 @@ def _put_model(t: Translation) -> None:
         layers="lora_target_linear" if linear else "lora_target_modules", usual_layers=("all-linear",),
     )  # fmt: skip
     t.drop("lora_target_modules" if linear else "lora_target_linear", "the other of the two names the layers")
+    if adapter and t.has("peft_use_rslora"):
+        t.put("train.lora.use_rslora", t.flag("peft_use_rslora"), "peft_use_rslora")
     if not adapter:
+        t.drop("peft_use_rslora", "has no effect there without an adapter")
         t.drop("adapter", "what it starts from is an adapter" if t.has("lora_model_dir") else "only LoRA is there")
 
 

@@ -7,7 +7,14 @@ from typing import Any
 from data.errors import ConfigError
 from pipeline.init.adapters import put_adapter, put_quantization
 from pipeline.init.objective import put_objective
-from pipeline.init.trainer_arguments import put_batch, put_dtype, put_folder, put_optimisation, put_trackers
+from pipeline.init.trainer_arguments import (
+    put_batch,
+    put_dtype,
+    put_folder,
+    put_optimisation,
+    put_sharding,
+    put_trackers,
+)
 from pipeline.init.translation import Translation
 
 _USUAL = {"epochs": 3.0, "schedule": "linear", "warmup": 0.0, "learning_rate": 5e-5}
@@ -37,6 +44,8 @@ def translate(t: Translation) -> None:
     put_batch(t, "per_device_train_batch_size", 8)
     off = t.flag("disable_gradient_checkpointing")
     t.put("train.gradient_checkpointing", not off, "disable_gradient_checkpointing", "gradient_checkpointing")
+    if t.has("fsdp"):
+        put_sharding(t, "fsdp")
     put_trackers(t, {})
     put_folder(t)
 

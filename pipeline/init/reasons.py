@@ -60,7 +60,7 @@ _BY_REASON = {
     "duplicates are counted by pipeline validate": "dataset_exact_deduplication",
     "read with transformers' own class": "model_type base_model_config is_llama_derived_model is_mistral_derived_model",
     "the order of pairs follows from train.seed": """
-        data_seed shuffle_merged_datasets shuffle_before_merging_datasets""",
+        data_seed disable_shuffling shuffle_merged_datasets shuffle_before_merging_datasets""",
     "mixtures: give each entry of data.train a weight, visits an epoch of each of its pairs": """
         mix_strategy interleave_probs""",
     "adapters are plain LoRA": "use_dora peft_use_dora pissa_init pissa_iter use_oft lora_fan_in_fan_out",
@@ -71,7 +71,8 @@ _BY_REASON = {
         double_quantization bnb_4bit_use_double_quant bnb_4bit_compute_dtype quantization_device_map""",
     "train.report_to names trackers; theirs take their own settings from the environment": """
         wandb_entity wandb_watch wandb_name wandb_run_id wandb_log_model wandb_mode project
-        trackio_space_id trackio_run_name trackio_project_name mlflow_tracking_uri mlflow_experiment_name use_mlflow
+        trackio_space_id trackio_bucket_id trackio_static_space_id
+        trackio_run_name trackio_project_name mlflow_tracking_uri mlflow_experiment_name use_mlflow
         mlflow_run_name use_comet comet_project_name comet_workspace""",
     "the reference stays as it is while a policy trains (no TR-DPO)": """
         sync_ref_model ref_model_mixup_alpha ref_model_sync_steps""",
@@ -79,6 +80,22 @@ _BY_REASON = {
     "noise on embeddings is not supported": "neftune_noise_alpha noisy_embedding_alpha",
     "the schedule's own form is fixed: linear or cosine to 0, or constant": """
         lr_scheduler_kwargs cosine_min_lr_ratio cosine_constant_lr_ratio""",
+    "the optimiser is AdamW, with 32-bit or 8-bit moments (train.optim)": """
+        use_galore use_apollo use_badam use_adam_mini use_muon optim_target_modules relora torchdistx_path""",
+    "give its revision and dtype as reference.revision and reference.dtype": "model_init_kwargs",
+    "smooths tokens of supervised training; that of preferences is train.label_smoothing": "label_smoothing_factor",
+    "the device is chosen: a GPU where there is one": "use_cpu device",
+    "a model is read as its config.json says; to change that, change the file in a local copy": """
+        rope_scaling overrides_of_model_config overrides_of_model_kwargs""",
+    "a sequence is always on one device": """
+        context_parallel_size sequence_parallel_degree tensor_parallel_size dp_shard_size dp_replicate_size
+        parallelism_config""",
+    "other code is not loaded": "plugins trainer_cls ignore_bias_buffers",
+    "all layers are trained, or an adapter beside each": """
+        freeze_trainable_layers freeze_trainable_modules freeze_extra_modules unfrozen_parameters""",
+    "only texts are read": """
+        media_dir image_max_pixels image_min_pixels video_max_pixels video_min_pixels freeze_vision_tower
+        freeze_multi_modal_projector freeze_language_model processor_type""",
     "every parameter has the same learning rate": "loraplus_lr_ratio loraplus_lr_embedding embedding_lr lr_groups",
 }  # fmt: skip
 REASONS = {name: reason for reason, names in _BY_REASON.items() for name in names.split()}

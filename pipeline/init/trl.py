@@ -23,9 +23,14 @@ def translate(t: Translation) -> None:
     _put_objective(t)
     put_optimisation(t, epochs="num_train_epochs", optimizer="optim", schedule="lr_scheduler_type", usual=_USUAL)
     put_batch(t, "per_device_train_batch_size", 8, devices="num_processes")
-    t.put("train.gradient_checkpointing", t.flag("gradient_checkpointing", default=True), "gradient_checkpointing")
+    name = t.first("activation_checkpointing", "gradient_checkpointing") or "gradient_checkpointing"
+    t.put("train.gradient_checkpointing", t.flag(name, default=True), name)
+    if name == "activation_checkpointing":
+        t.drop("gradient_checkpointing", "activation_checkpointing is its newer name, which goes before it")
     if t.has("accelerate_config") and str(t.get("accelerate_config")) in ("fsdp1", "fsdp2", "zero3"):
         put_sharding(t, "accelerate_config")
+    if t.has("fsdp"):
+        put_sharding(t, "fsdp")
     put_trackers(t, {})
     put_folder(t)
 
