@@ -2,9 +2,7 @@
 
 import json
 import logging
-import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +11,7 @@ from typing import Any
 
 from data.errors import EnvironmentProblem, Interrupted, PipelineError, one_line, out_of_memory
 from pipeline.config import load_config
-from pipeline.console import error_line, printable, set_up_logging
+from pipeline.console import error_line, error_traceback, printable, set_up_logging
 from pipeline.control import ProcessControl
 from pipeline.inputs import Inputs
 from pipeline.jobs import CHAIN, IN_SEVERAL_PROCESSES, JOBS, WITHOUT_CONFIG
@@ -146,14 +144,14 @@ def _guarded(job: str, verbosity: int, work: Callable[[], dict[str, Any]]) -> di
         return work()
     except PipelineError as error:
         if verbosity >= 2:
-            traceback.print_exc(file=sys.stderr)
+            error_traceback()
         status: Status = "interrupted" if isinstance(error, Interrupted) else "failed"
         return JobReport(job, status, error.run, exit_code=error.exit_code, message=str(error)).document()
     except Exception as error:  # the last line of defence: even our own bug leaves one document
         problem = _environment_problem(job, error)
         if problem is not None:
             return JobReport(job, "failed", exit_code=EnvironmentProblem.exit_code, message=problem).document()
-        traceback.print_exc(file=sys.stderr)
+        error_traceback()
         message = f"This is a bug of the program, not yours: {one_line(error)}. Please report the traceback."
         return JobReport(job, "failed", exit_code=1, message=message).document()
 

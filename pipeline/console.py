@@ -6,6 +6,7 @@ Everything that came out of a data file passes through `printable` on its way to
 import logging
 import re
 import sys
+import traceback
 import unicodedata
 
 _LIMIT = 4000  # characters of one message
@@ -15,6 +16,7 @@ def printable(text: str) -> str:
     """Text that can do nothing to a terminal or a CI log: no control, escape or bidi characters, no `::` commands."""
     safe = "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else "\ufffd" for c in text)
     safe = re.sub(r"(?m)^(\s*)::", r"\1: :", safe)
+    safe = re.sub(r"##(?=\w*\[)", "# #", safe)  # of GitHub's older and of Azure's runners, anywhere in a line
     return safe if len(safe) <= _LIMIT else f"{safe[:_LIMIT]}... ({len(safe)} characters)"
 
 
@@ -47,3 +49,8 @@ def set_up_logging(verbosity: int) -> None:
 def error_line(message: str) -> None:
     """One paragraph for the person whose job failed."""
     sys.stderr.write(f"error: {printable(message)}\n")
+
+
+def error_traceback() -> None:
+    """Where the exception that is being handled came from; its message may have text of the data in it."""
+    sys.stderr.write("\n".join(map(printable, traceback.format_exc().split("\n"))))

@@ -12,6 +12,7 @@ from pipeline.console import printable
         ("\x1b[31mred\x1b[0m", "\ufffd[31mred\ufffd[0m"),
         ("::error::stop", ": :error::stop"),
         ("fine\n  ::add-mask::x", "fine\n  : :add-mask::x"),
+        ("so ##[error]stop and ##vso[task.x]y, ## [no]", "so # #[error]stop and # #vso[task.x]y, ## [no]"),
         ("abc\u202ecba", "abc\ufffdcba"),
         ("a\rb\x00c\u200bd", "a\ufffdb\ufffdc\ufffdd"),
         ("[/b][bold]markup[/bold]", "[/b][bold]markup[/bold]"),

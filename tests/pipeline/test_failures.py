@@ -128,13 +128,14 @@ def test_disk_and_memory_are_the_machines_fault(work, monkeypatch, raised):
 
 def test_a_bug_of_ours_says_so_and_keeps_its_traceback(work, monkeypatch, capsys):
     def fail(inputs):
-        raise ZeroDivisionError("of ours")
+        raise ZeroDivisionError("of ours\n::error::\x1b[31m")
 
     monkeypatch.setitem(__import__("pipeline.chain").chain.JOBS, "train", fail)
     assert message(work, "train", code=1).startswith(
         "This is a bug of the program, not yours: ZeroDivisionError: of ours"
     )
-    assert "Traceback" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Traceback" in said and "\x1b" not in said and "\n: :error::" in said
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_names_the_rows(work):
