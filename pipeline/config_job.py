@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from pipeline.config import read_config
 from pipeline.config_schema import config_schema
-from pipeline.report.redaction import redacted
+from pipeline.redaction import redacted
 from pipeline.yaml_source import KeyPath, Origins, parse_scalar
 from stages.job import JobReport
 

@@ -10,7 +10,7 @@ from pipeline.doctor.hub import hub_findings
 from pipeline.doctor.machine import disk_finding, memory_finding, processor_findings, usable_memory
 from pipeline.doctor.packages import installed_project, package_findings
 from pipeline.doctor.torch_build import device_memory, import_torch, nvidia_driver, torch_findings
-from pipeline.report.redaction import redacted
+from pipeline.redaction import redacted
 from stages.job import JobReport
 
 _WORKDIR = "let workdir name a folder that can be written to"

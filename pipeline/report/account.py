@@ -20,7 +20,7 @@ from pipeline.report.content import (
 )
 from pipeline.report.material import Material
 from pipeline.report.numbers import count, interval, number, percent, share, signed
-from pipeline.report.redaction import redacted
+from pipeline.redaction import redacted
 from pipeline.version import __version__
 
 _GENERATED = (

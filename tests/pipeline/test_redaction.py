@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.report.redaction import redacted
+from pipeline.redaction import redacted
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,7 @@ def test_secrets_are_taken_out(value, shown):
     [
         {"scoring": {"pack_tokens": 512}, "generate": {"max_new_tokens": 256}, "token": None},
         "lm_eval --model hf --tasks mmlu --batch_size 8",
+        "judge --max-tokens 512 --tokenizer=owner/name; scoring.pack_tokens=512, author: somebody",
         "reference/model-name: owner/tokenizer-7b",
         "s3://bucket/folder",
         ["a@b", 3, 1.5, True, None],
