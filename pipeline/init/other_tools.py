@@ -49,6 +49,8 @@ def translated(file: Path) -> Translation:
     Raises:
         ConfigError: it cannot be read, is nobody's that is known, trains no preferences, or has values that cannot be.
     """
+    if not file.exists():
+        raise ConfigError(f"There is no file {file} to translate. Correct the path behind --from.")
     document, origins = load_yaml(file)
     tool = _recognised(file, set(document))
     t = Translation(file, tool, document, origins)

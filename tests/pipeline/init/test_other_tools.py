@@ -395,7 +395,9 @@ def test_the_table_of_the_documentation_names_keys_that_are_taken_over():
     assert {key for column in theirs for cell in column for key in cell} - {"dataset_info.json"} <= {*KEYS} - {*REASONS}
 
 
-def test_from_takes_no_options_of_a_task(tmp_path):
+def test_from_takes_a_file_that_is_there_and_no_options_of_a_task(tmp_path):
+    with pytest.raises(ConfigError, match=r"There is no file a\.yaml to translate\. Correct the path behind --from"):
+        run_init(None, (), out=tmp_path / "c.yaml", other=Path("a.yaml"))
     with pytest.raises(ConfigError, match=r"--from takes all of a\.yaml: leave out --task, --model and --data"):
         run_init(None, (), out=tmp_path / "c.yaml", other=Path("a.yaml"), task="full")
 
