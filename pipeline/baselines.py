@@ -89,6 +89,8 @@ def _kept(folder: Path, identity: str | None = None) -> list[str] | None:
     try:
         kept: dict[str, Any] = dict(json.loads(path.read_bytes()))
         runs = [str(name) for name in kept["runs"]]
+        if elsewhere := [name for name in runs if Path(name).name != name]:
+            raise ValueError(f"{elsewhere[0]} is no name of a run")
         return runs if identity in (None, kept["identity"]) else None
     except FileNotFoundError:
         return None

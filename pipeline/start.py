@@ -92,6 +92,7 @@ def _newest_passed(inputs: Inputs, bound: BoundReference) -> Start:
         logger.info("train.model: passed: no run has passed yet, so the policy starts from the reference")
         return _reference(inputs, bound)
     run = RunFolder(passed.path.resolve())
+    _refuse_outside(inputs, run, f"the link {passed.path}")
     if not run.is_trained:
         raise StoreError(
             f"train.model: passed: {passed.path} leads to {run.path}, and there is no trained policy. Put the run's "
@@ -99,6 +100,14 @@ def _newest_passed(inputs: Inputs, bound: BoundReference) -> Start:
         )
     logger.info("train.model: passed: the policy starts from that of run %s", run.path.name)
     return _of_run(inputs, bound, os.path.relpath(run.path, inputs.workspace.root.resolve()))
+
+
+def _refuse_outside(inputs: Inputs, run: RunFolder, named_by: str) -> None:
+    if not run.path.resolve().is_relative_to(inputs.workspace.runs.resolve()):
+        raise StoreError(
+            f"train.model: passed: {named_by} leads to {run.path}, which is no run of {inputs.workspace.runs}. Let it "
+            "lead to one of these; a model elsewhere is named by its folder (train.model)."
+        )
 
 
 def _of_run(inputs: Inputs, bound: BoundReference, passed: str) -> Start:
@@ -120,6 +129,8 @@ def _begun(
     if not kept:
         return None
     _, run, passed = min(kept, key=lambda found: found[0])
+    if passed is not None:
+        _refuse_outside(inputs, RunFolder(inputs.workspace.root / passed), str(run.path / "start.json"))
     start = _reference(inputs, bound) if passed is None else _of_run(inputs, bound, passed)
     held = run.document()
     assert held is not None

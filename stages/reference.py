@@ -191,8 +191,14 @@ def _refuse_other(locked: dict[str, Any], bound: BoundReference) -> None:
 
 def _read_lock(lock: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(lock.read_bytes()))
+        locked = dict(json.loads(lock.read_bytes()))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise StoreError(f"{lock} is not JSON ({error}). Delete it and run `pipeline precompute-ref`.") from error
+    if document_key(locked.get("identity")) != locked.get("reference_id"):
+        raise StoreError(
+            f"{lock} is damaged: its reference_id is not that of the identity beside it. Delete it and run "
+            "`pipeline precompute-ref`."
+        )
+    return locked

@@ -79,7 +79,7 @@ class PairsFolder:
         parts = [PartInUse(self.parts / name, Place(*place), *rest) for name, place, *rest in document["parts"]]
         try:
             for part in parts:
-                if not is_whole(part.path, digest):
+                if part.path.parent != self.parts or not is_whole(part.path, digest):
                     raise _OtherBytesError(part.path)
             content = {name: self._read(name, digest) for name, digest in document["files"].items()}
         except _OtherBytesError as error:
@@ -101,7 +101,8 @@ class PairsFolder:
     def _read(self, name: str, digest: str) -> bytes:
         """The bytes of a file, compared with its digest; what is parsed is these, not the file read again."""
         path = self.path / name
-        content = path.read_bytes() if path.is_file() else b""
+        inside = path.resolve().is_relative_to(self.path.resolve())
+        content = path.read_bytes() if inside and path.is_file() else b""
         if hashlib.sha256(content).hexdigest() != digest:
             raise _OtherBytesError(path)
         return content

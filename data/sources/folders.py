@@ -18,16 +18,30 @@ def files_of(folder: str, split: str | None) -> list[PurePath]:
     """The files of a folder by their paths in it, in the order of these; with `split` the files that belong to it.
 
     Raises:
-        DataError: there are none, or without `split` they are of several splits.
+        DataError: there are none, or without `split` they are of several splits, or one is a link out of the folder.
     """
     files = [PurePath(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()]
     files = sorted((file for file in files if _is_data(file)), key=PurePath.as_posix)
+    _refuse_outside(Path(folder), files)
     if not files:
         raise DataError(
             f"The folder {folder} holds no preference data: no file in it has a known ending ({ENDINGS}). Correct "
             "`data.train` or `data.eval`, or put the files there."
         )
     return _of_one_split(folder, files) if split is None else _of_split(folder, files, split)
+
+
+def _refuse_outside(folder: Path, files: Sequence[PurePath]) -> None:
+    """A link may lead to another file of the folder; in the Hub's cache every file is a link to one of its blobs."""
+    whole = folder.resolve()
+    inside = [whole, *(place.parent / "blobs" for place in whole.parents if place.name == "snapshots")]
+    for file in files:
+        target = (folder / file).resolve()
+        if not any(target.is_relative_to(place) for place in inside):
+            raise DataError(
+                f"{folder / file} is a link to {target}, which lies outside of the folder {folder}. What a folder "
+                "holds is read, and nothing else: put the file there, or name it itself in `data.train` or `data.eval`."
+            )
 
 
 def _is_data(file: PurePath) -> bool:

@@ -187,7 +187,8 @@ def _problem(path: Path, identity: str) -> str | None:
         for name, digest in document["sha256"].items():
             if file_digest(path / name) != digest:
                 return f"{name} is damaged"
-        return None if document["sha256"] and "state" in document else "checkpoint.json is damaged"
+        known = document["sha256"].keys() == {file.name for file in path.glob("*.safetensors")}
+        return None if known and document["sha256"] and "state" in document else "checkpoint.json is damaged"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, KeyError, AttributeError, TypeError):

@@ -181,3 +181,34 @@ def test_digest_of_a_split_of_a_folder_is_of_its_files_alone(folder):
     asked = []
     source_digest(train, lambda path: asked.append(path.name) or "")
     assert asked == ["train.jsonl"]
+
+
+def test_a_link_out_of_a_folder_is_not_followed(folder, tmp_path):
+    path = folder("a.jsonl", "inner/b.jsonl")
+    (tmp_path / "secret.jsonl").write_text('{"file": "secret"}')
+    (tmp_path / "prefs/inside.jsonl").symlink_to("a.jsonl")
+    assert names(path) == ["a.jsonl", "inner/b.jsonl", "a.jsonl"]
+    (tmp_path / "prefs/inner/c.jsonl").symlink_to("../../secret.jsonl")
+    for use in (names, lambda path: source_digest(Source(path=path))):
+        with pytest.raises(DataError) as error:
+            use(path)
+        assert f"{path}/inner/c.jsonl is a link to {tmp_path / 'secret.jsonl'}, which lies outside of" in str(
+            error.value
+        )
+        assert str(error.value).endswith("put the file there, or name it itself in `data.train` or `data.eval`.")
+
+
+def test_a_snapshot_in_the_cache_of_the_hub_is_links_to_its_blobs(tmp_path):
+    snapshot, blobs = tmp_path / "snapshots/0af9/data", tmp_path / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    (blobs / "1234").write_text('{"file": "blob"}')
+    (snapshot / "train.jsonl").symlink_to("../../../blobs/1234")
+    assert names(str(snapshot)) == names(str(snapshot.parent)) == ["blob"]
+
+
+def test_a_script_beside_the_data_is_never_run(folder, tmp_path):
+    path = folder("a.jsonl")
+    (tmp_path / "prefs/prefs.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w')")
+    assert names(path) == ["a.jsonl"]
+    assert not (tmp_path / "was-run").exists()

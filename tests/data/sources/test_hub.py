@@ -5,6 +5,7 @@ import pytest
 
 from data.errors import DataError
 from data.schema import SourceRow
+from data.sources.hub import read_hub
 from data.sources.source import Source, read_rows, source_digest
 
 ROWS = [{"prompt": f"Why {i}?", "chosen": [{"role": "assistant", "content": "é"}], "rejected": "No."} for i in range(3)]
@@ -93,3 +94,13 @@ def test_images_of_the_hub_are_refused(hub, feature, kind):
         DataError, match=rf"^The column shown of the data set owner/name is of the kind {kind}, and this tool "
     ):
         list(read_rows(Source(path="owner/name")))
+
+
+def test_a_script_of_a_data_set_is_never_run(tmp_path, monkeypatch):
+    """`datasets` finds what is asked for in the folder where it runs, as it would on the Hub."""
+    (tmp_path / "owner/name").mkdir(parents=True)
+    (tmp_path / "owner/name/name.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"cannot be loaded from the Hub: RuntimeError: Dataset scripts are no longer"):
+        list(read_hub("owner/name", "owner/name", "train"))
+    assert not (tmp_path / "was-run").exists()

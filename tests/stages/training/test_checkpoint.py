@@ -1,6 +1,7 @@
 """Checkpoints are complete or invisible, and are checked before they are believed."""
 
 import json
+import shutil
 import threading
 import time
 
@@ -119,6 +120,19 @@ def test_a_document_that_vouches_for_nothing_is_damaged(tmp_path, lost):
     document = json.loads(file.read_text()) | lost
     file.write_text(json.dumps({name: value for name, value in document.items() if value is not None}))
     assert checkpoints.newest().step == 3
+
+
+@pytest.mark.parametrize("more", [{"../../elsewhere.safetensors": True}, {"new.safetensors": False}])
+def test_a_checkpoint_is_the_files_that_its_document_lists(tmp_path, more):
+    """What lies elsewhere is not one of them, and what is not listed was never checked."""
+    folder = saved(tmp_path / "checkpoints", [3]).newest().folder
+    document = json.loads((folder / "checkpoint.json").read_text())
+    for name, listed in more.items():
+        shutil.copy(folder / "state.safetensors", folder / name)
+        document["sha256"] |= {name: document["sha256"]["state.safetensors"]} if listed else {}
+    (folder / "checkpoint.json").write_text(json.dumps(document))
+    with pytest.raises(StoreError, match=r"step-00000003: checkpoint.json is damaged"):
+        Checkpoints(tmp_path / "checkpoints", "run").newest()
 
 
 def test_where_none_verifies_nothing_is_begun_anew(tmp_path):
