@@ -5,8 +5,11 @@ The three packages are one program: they are taken from beside this file, whatev
 """
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read where huggingface_hub is imported
 
 _ROOT = Path(__file__).resolve().parent.parent
 

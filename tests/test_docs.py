@@ -44,8 +44,9 @@ def test_every_page_is_in_the_list_of_pages():
     assert listed == {path.name for path in DOCS.glob("*.md")} - {"README.md"}
 
 
-def test_every_guarantee_names_tests_that_are_there():
-    named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", (DOCS / "guarantees.md").read_text())
+@pytest.mark.parametrize("page", ["guarantees.md", "security.md"])
+def test_every_guarantee_names_tests_that_are_there(page):
+    named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", (DOCS / page).read_text())
     named = [(path, test) for path, test in named if path != "tests/test_docs.py"]
     assert len(named) > 30
     texts = {path: (ROOT / "tests" / path).read_text() for path, _ in named}
