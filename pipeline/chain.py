@@ -15,6 +15,8 @@ from pipeline.console import error_line, error_traceback, printable, set_up_logg
 from pipeline.control import ProcessControl
 from pipeline.inputs import Inputs
 from pipeline.jobs import CHAIN, IN_SEVERAL_PROCESSES, JOBS, WITHOUT_CONFIG
+from pipeline.json_log import json_lines, speaking_for
+from pipeline.redaction import redacted
 from pipeline.reference_job import await_other_workers
 from pipeline.summary import summary
 from pipeline.workers import shard_of
@@ -27,6 +29,9 @@ _TRAINING_HINT = (
     "Set train.gradient_checkpointing: true or lower scoring.pack_tokens: the same command then goes on from the last "
     "checkpoint. What saves more makes another run: train.optim: adamw_8bit, train.lora, a lower data.max_length."
 )
+
+_ENDS = ("exit_code", "status", "run", "pairs", "tokens", "seconds", "seconds_total")
+"""What the last line of a log tells collectors."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +62,18 @@ def run_command(job: str, options: Options) -> int:
         print(json.dumps(document, ensure_ascii=True, allow_nan=False))  # noqa: T201
     elif not options.quiet and (text := summary(document)):
         print("\n".join(map(printable, text.split("\n"))))  # noqa: T201
-    if document["message"] is not None:
-        error_line(document["message"])
+    _end_log(job, document, quiet=options.quiet)
     return int(document["exit_code"])
+
+
+def _end_log(job: str, document: Mapping[str, Any], *, quiet: bool) -> None:
+    """The last line: what went wrong; for collectors how it ended, whatever way that is."""
+    ends = {name: document[name] for name in _ENDS}
+    with speaking_for(job):
+        if document["message"] is not None:
+            error_line(document["message"], **ends)
+        elif (lines := json_lines()) is not None and not quiet:
+            lines.entry("info", __name__, f"{job}: {document['status']}", **ends)
 
 
 def run_job_document(job: str, options: Options) -> dict[str, Any]:
@@ -68,7 +82,7 @@ def run_job_document(job: str, options: Options) -> dict[str, Any]:
     set_up_logging(-1 if options.quiet or shard_of(None).index > 0 else options.verbosity)
     document = _guarded(job, options.verbosity, lambda: _dispatch(job, options))
     document["seconds_total"] = round(time.perf_counter() - started, 3)
-    return document
+    return document | {name: redacted(document[name]) for name in ("message", "outputs")}
 
 
 def _dispatch(job: str, options: Options) -> dict[str, Any]:
@@ -141,7 +155,8 @@ def _chain_status(documents: Sequence[dict[str, Any]]) -> Status:
 def _guarded(job: str, verbosity: int, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The job's document, or the document of its failure: user errors in one paragraph, a traceback for bugs."""
     try:
-        return work()
+        with speaking_for(job):
+            return work()
     except PipelineError as error:
         if verbosity >= 2:
             error_traceback()

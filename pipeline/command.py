@@ -5,13 +5,16 @@ A command is a function of its own options alone, which says what it asks of its
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 from typer.core import TyperCommand
 
 from pipeline.completion import assignments
+
+LOG_FORMAT_VARIABLE = "PIPELINE_LOG_FORMAT"
 
 app = typer.Typer(
     name="pipeline",
@@ -67,7 +70,11 @@ JSON = _option("json", bool, False, "--json", help="Print one JSON document on s
 DRY_RUN = _option("dry_run", bool, False, "--dry-run", help="Say what would be done, and do none of it.")
 QUIET = _option("quiet", bool, False, "--quiet", "-q", help="Warnings and errors only.")
 VERBOSE = _option("verbose", int, 0, "--verbose", "-v", count=True, help="More detail; twice: tracebacks too.")
-_COMMON = (CONFIG, SET, STRICT, JSON, DRY_RUN, QUIET, VERBOSE)
+LOG_FORMAT = _option(
+    "log_format", Literal["text", "json"], "text", "--log-format", envvar=LOG_FORMAT_VARIABLE,
+    help="Standard error for people, or a JSON object a line (docs/observability.md).",
+)  # fmt: skip
+_COMMON = (CONFIG, SET, STRICT, JSON, DRY_RUN, QUIET, VERBOSE, LOG_FORMAT)
 _NOT_FOR_ALL = (STRICT, DRY_RUN)
 
 
@@ -96,15 +103,31 @@ def command(
 
 def _run(
     job: str, ask: Ask, *, config: Path | None, set_: list[str] | None, strict: bool, json: bool, dry_run: bool,
-    quiet: bool, verbose: int,
+    quiet: bool, verbose: int, log_format: Literal["text", "json"],
 ) -> int:  # fmt: skip
+    assignments = [*(set_ or []), *(["data.strict=true"] if strict else []), *ask.assignments]
+    given = {"json": json, "dry_run": dry_run or ask.dry_run, "quiet": quiet, "verbosity": verbose}
+    with logs_as(log_format):
+        return _start(job, config=config, assignments=assignments, arguments=ask.arguments, **given)
+
+
+def logs_as(log_format: Literal["text", "json"]) -> AbstractContextManager[None]:
+    """Standard error as it was asked for."""
+    if log_format == "text":
+        return nullcontext()
+    from pipeline.console import logs_as_json
+
+    return logs_as_json()
+
+
+def _start(job: str, **options: Any) -> int:
+    """Import what the job needs, whose warnings are part of the log, and run it."""
     try:
         from pipeline.chain import Options, run_command
     except ImportError as error:
-        if verbose >= 2:
+        if options["verbosity"] >= 2:
             raise
         from pipeline.doctor.broken import without_packages
 
-        return without_packages(job, error, as_json=json)
-    assignments = [*(set_ or []), *(["data.strict=true"] if strict else []), *ask.assignments]
-    return run_command(job, Options(config, assignments, json, dry_run or ask.dry_run, quiet, verbose, ask.arguments))
+        return without_packages(job, error, as_json=options["json"])
+    return run_command(job, Options(**options))

@@ -1,6 +1,7 @@
 """What people see of a job's words: logs on standard error. progress.py has the bars, summary.py the last lines.
 
-Everything that came out of a data file passes through `printable` on its way to a terminal or a CI log.
+Everything that came out of a data file passes through `printable` on its way to a terminal or a CI log, and what is
+logged through `redacted`.
 """
 
 import logging
@@ -8,6 +9,12 @@ import re
 import sys
 import traceback
 import unicodedata
+from contextlib import AbstractContextManager
+from typing import Any
+
+from data.errors import one_line
+from pipeline.json_log import JsonHandler, json_lines, json_on_standard_error
+from pipeline.redaction import redacted
 
 _LIMIT = 4000  # characters of one message
 
@@ -22,7 +29,7 @@ def printable(text: str) -> str:
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        message = printable(record.getMessage())
+        message = _clean(record.getMessage())
         return message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}"
 
 
@@ -36,7 +43,7 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 def set_up_logging(verbosity: int) -> None:
     """The one place where logging is configured: -1 warnings only, 0 decisions too, 1 and more debugging."""
-    handler = _StderrHandler()
+    handler: logging.Handler = _StderrHandler() if json_lines() is None else JsonHandler()
     handler.setFormatter(_Formatter("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -46,11 +53,28 @@ def set_up_logging(verbosity: int) -> None:
         logging.getLogger(package).setLevel(level)
 
 
-def error_line(message: str) -> None:
-    """One paragraph for the person whose job failed."""
-    sys.stderr.write(f"error: {printable(message)}\n")
+def logs_as_json() -> AbstractContextManager[None]:
+    """From here on standard error is lines of JSON."""
+    return json_on_standard_error(_clean)
+
+
+def error_line(message: str, exit_code: int, **fields: Any) -> None:
+    """One paragraph for the person whose job failed; `fields` are for collectors."""
+    if (lines := json_lines()) is not None:
+        lines.entry("error", __name__, message, exit_code=exit_code, **fields)
+    else:
+        sys.stderr.write(f"error: {_clean(message)}\n")
 
 
 def error_traceback() -> None:
     """Where the exception that is being handled came from; its message may have text of the data in it."""
-    sys.stderr.write("\n".join(map(printable, traceback.format_exc().split("\n"))))
+    text = "\n".join(map(_clean, traceback.format_exc().rstrip("\n").split("\n")))
+    error = sys.exception()
+    if (lines := json_lines()) is not None and error is not None:
+        lines.entry("error", __name__, one_line(error), traceback=text)
+    else:
+        sys.stderr.write(f"{text}\n")
+
+
+def _clean(message: str) -> str:
+    return str(redacted(printable(message)))

@@ -5,6 +5,7 @@ import signal
 from contextlib import AbstractContextManager
 from types import FrameType
 
+from pipeline.json_log import json_lines
 from pipeline.progress import progress_bar
 from stages.job import Bar
 
@@ -41,7 +42,12 @@ class ProcessControl:
         name = signal.Signals(number).name
         if self._stop:
             cursor = _SHOW_CURSOR if os.isatty(STDERR) else ""  # a bar hides it
-            os.write(STDERR, f"{cursor}{name} again: stopping at once\n".encode())
+            os.write(STDERR, _line(f"{name} again: stopping at once", cursor).encode())
             os._exit(INTERRUPTED_TWICE)
         self._stop = True
-        os.write(STDERR, f"{name}: saving and stopping (once more stops at once)\n".encode())
+        os.write(STDERR, _line(f"{name}: saving and stopping (once more stops at once)").encode())
+
+
+def _line(note: str, before: str = "") -> str:
+    lines = json_lines()
+    return f"{before}{note}\n" if lines is None else lines.line("warning", __name__, note)

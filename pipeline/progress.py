@@ -1,5 +1,6 @@
 """Progress on standard error: a bar on a terminal, lines in a log, with the figures of a training run beside them."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
+from pipeline.json_log import JsonLines, json_lines
 from stages.job import Bar
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ def progress_bar(label: str, pairs: int, stored: int, *, quiet: bool) -> Iterato
     try:
         if quiet:
             yield _SilentBar()
+        elif (json := json_lines()) is not None:
+            objects = _JsonBar(label, _Done(pairs, stored), json)
+            objects.begin(inner)
+            yield objects
+            objects.finish(inner)
         elif sys.stderr.isatty():
             with _terminal_bar(label, _Done(pairs, stored), transient=inner) as bar:
                 yield bar
@@ -59,11 +66,16 @@ class _Done:
         done = f"{self.stored + self.done:.0f}"
         return f"{done.rjust(len(str(self.pairs)))}/{self.pairs} pairs" if self.pairs else f"{done} pairs"
 
-    def rates(self, now: float, *, tokens: bool) -> list[str]:
-        """Pairs and tokens a second since the beginning."""
+    def per_second(self, now: float) -> tuple[float, float]:
+        """Pairs and tokens, since the beginning."""
         seconds = max(1e-9, now - self.started)
-        rates = [f"{self.done / seconds:.1f} pairs/s"]
-        return [*rates, f"{self.tokens / seconds:,.0f} tokens/s"] if tokens and self.tokens else rates
+        return self.done / seconds, self.tokens / seconds
+
+    def rates(self, now: float, *, tokens: bool) -> list[str]:
+        """The same in words."""
+        pairs_rate, tokens_rate = self.per_second(now)
+        rates = [f"{pairs_rate:.1f} pairs/s"]
+        return [*rates, f"{tokens_rate:,.0f} tokens/s"] if tokens and self.tokens else rates
 
     def seconds_left(self, now: float) -> float:
         """At the rate so far; 0 where that cannot be said."""
@@ -107,7 +119,44 @@ class _LineBar:
         parts += so_far.rates(self._printed, tokens="tokens/s" not in figures)
         if left := so_far.seconds_left(self._printed):
             parts.append(f"{_duration(left)} left")
-        sys.stderr.write(", ".join(parts) + "\n")
+        self._write(", ".join(parts))
+
+    def _write(self, line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+
+
+class _JsonBar(_LineBar):
+    """The same lines as objects, with one more at the beginning."""
+
+    def __init__(self, label: str, so_far: _Done, lines: JsonLines) -> None:
+        super().__init__(label, so_far)
+        self._lines = lines
+
+    def begin(self, inner: bool) -> None:
+        """Say what is to be done, where the end will be told too."""
+        if self._so_far.pairs and not inner:
+            self._print()
+            self._unsaid = True
+
+    def _write(self, line: str) -> None:
+        so_far, now = self._so_far, self._printed
+        pairs_rate, tokens_rate = so_far.per_second(now)
+        self._lines.entry(
+            "info", __name__, line, label=self._label, pairs_done=round(so_far.stored + so_far.done, 1),
+            pairs_total=so_far.pairs or None, pairs_stored=so_far.stored, tokens=so_far.tokens,
+            pairs_per_second=round(pairs_rate, 3), tokens_per_second=round(tokens_rate, 1),
+            seconds_left=round(so_far.seconds_left(now), 1),
+            figures={name: _number(text) for name, text in self._figures.items()},
+        )  # fmt: skip
+
+
+def _number(text: str) -> float | str:
+    """A figure as a number, where it is nothing else."""
+    try:
+        value = float(text.replace(",", ""))
+    except ValueError:
+        return text
+    return value if math.isfinite(value) else text
 
 
 def _duration(seconds: float) -> str:

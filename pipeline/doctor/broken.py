@@ -18,7 +18,7 @@ def without_packages(job: str, error: ImportError, *, as_json: bool) -> int:
     elif "findings" in document:
         print("\n".join(map(printable, examined(document).split("\n"))))  # noqa: T201
     sys.stdout.flush()
-    error_line(str(found.message))
+    error_line(str(found.message), found.exit_code)
     return found.exit_code
 
 
