@@ -6,32 +6,33 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
 
+from tests.jobs import begin
 from tests.tiny import ROOT, Work, example_rows, write_jsonl
 
-PAIRS = 240
+PAIRS, SETTING = 240, "store.unit_pairs=2"
 
 
 def parts(work: Work) -> set[str]:
     return {path.name for path in (work.root / "store").rglob("*.parquet")}
 
 
-def run_and_kill(command: list[str], stored_before: int, seconds: float) -> int:
+def run_and_kill(work: Work, stored_before: int, seconds: float) -> int:
     """The exit code of a job that is killed so long after it has said what it is going to score."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        killer = threading.Timer(seconds, process.kill)
-        for line in process.stderr:
-            if to_add := re.match(r"(\d+) of (\d+) pairs to add", line):
-                assert int(to_add[2]) - int(to_add[1]) == stored_before
-                killer.start()
-    killer.cancel()
-    return process.returncode
+    said = work.folder / "said"
+    said.unlink(missing_ok=True)
+    process = begin(work, "precompute-ref", SETTING, said=said)
+    while process.is_alive() and " pairs to add" not in (said.read_text() if said.exists() else ""):
+        time.sleep(0.002)
+    process.join(seconds)
+    process.kill()
+    process.join()
+    (to_add,) = re.findall(r"(\d+) of (\d+) pairs to add", said.read_text())
+    assert int(to_add[1]) - int(to_add[0]) == stored_before
+    return process.exitcode
 
 
 @pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.real)])
@@ -41,9 +42,7 @@ def test_killed_again_and_again_it_ends_with_the_rows_of_one_that_never_died(mak
     golden, work = make_work(), make_work()
     for each in (golden, work):
         write_jsonl(each.data, example_rows(PAIRS))
-    golden.run("precompute-ref", "store.unit_pairs=2")
-    command = [sys.executable, "-m", "pipeline", "precompute-ref", "--config", str(work.config)]
-    command += ["--set", "store.unit_pairs=2"]
+    golden.run("precompute-ref", SETTING)
     died = finished = 0
     while died < kills:
         before = work.stored_rows()
@@ -52,12 +51,12 @@ def test_killed_again_and_again_it_ends_with_the_rows_of_one_that_never_died(mak
             for path in (work.root / "store").rglob("*.parquet"):
                 path.unlink()
             continue
-        code = run_and_kill(command, before.height, chance.uniform(0.3, 2.0))
+        code = run_and_kill(work, before.height, chance.uniform(0.05, 0.8))
         died += code == -signal.SIGKILL
         assert code in (0, -signal.SIGKILL)
         assert before.join(work.stored_rows(), on="pair_key", how="anti").height == 0
         assert parts(work) <= parts(golden)
-    assert work.run("precompute-ref", "store.unit_pairs=2")["exit_code"] == 0
+    assert work.run("precompute-ref", SETTING)["exit_code"] == 0
     assert work.stored_rows().equals(golden.stored_rows()) and parts(work) == parts(golden)
     with capsys.disabled():
         if kills > 10:
