@@ -39,12 +39,14 @@ test: .venv/.dev-installed  ## Every test that needs no real model
 test-real: .venv/.dev-installed .venv/.bench-installed $(MODEL)/config.json  ## The tests on the model of the demo
 	$(BIN)/pytest -m real $(ARGS)
 
-lint: .venv/.dev-installed  ## Format, style, types and the Dockerfile; changes nothing
+lint: .venv/.dev-installed  ## Format, style, types, the Dockerfile and the examples; changes nothing
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks examples docs
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck examples/*/*.sh
+	PATH="$(CURDIR)/$(BIN):$$PATH" actionlint examples/github-actions/*.yml
 
 format: .venv/.dev-installed  ## Put the code into the form that lint wants
 	$(BIN)/ruff check --fix

@@ -79,7 +79,7 @@ def test_a_night_and_a_night_without_news(night):
 
 
 def test_two_nights_never_overlap_and_an_interrupted_one_goes_on(night):
-    night.config.write_text(night.config.read_text().replace("epochs: 2", "epochs: 15"))
+    night.config.write_text(night.config.read_text().replace("epochs: 2", "epochs: 8"))
     first = start(night)
     wait_for(lambda: any(file.read_text() for file in night.root.glob("runs/*/metrics.jsonl")))
     assert start(night).wait(60) == 0

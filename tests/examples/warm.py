@@ -5,10 +5,13 @@ forks a process with the client's arguments, folder, environment and standard st
 itself; the client passes signals on to it and ends with its exit code.
 """
 
+import gc
 import json
 import os
+import selectors
 import socket
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,29 +40,39 @@ def serve(address: str) -> None:
     listener.bind(f"{address}.new")
     listener.listen(16)
     Path(f"{address}.new").rename(address)  # whoever sees it is answered
-    while True:
-        connection, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            if os.fork() == 0:  # nobody has to wait for this one
-                attend(connection)
-            os._exit(0)
-        os.wait()
-        connection.close()
+    gc.collect()
+    gc.freeze()  # pages that forked processes need not copy
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(listener, selectors.EVENT_READ)
+        while True:
+            for ready, _ in waiting.select():
+                if ready.fileobj is listener:
+                    connection, _ = listener.accept()
+                    job = start(connection)
+                    waiting.register(os.pidfd_open(job), selectors.EVENT_READ, (job, connection))
+                else:
+                    waiting.unregister(ready.fileobj)
+                    finish(*ready.data)
+                    os.close(ready.fd)
 
 
-def attend(connection: socket.socket) -> None:
-    """One client's command, in a process of its own; sends its process id, and its exit code when it has ended."""
+def start(connection: socket.socket) -> int:
+    """Fork a process for one client's command; its id, which the client gets too."""
     message, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
     job = os.fork()
     if job == 0:
         run(json.loads(message), streams)
-    connection.sendall(f"{job}\n".encode())
     for stream in streams:
         os.close(stream)
+    connection.sendall(f"{job}\n".encode())
+    return job
+
+
+def finish(job: int, connection: socket.socket) -> None:
+    """Tell the client the exit code of a process that has ended."""
     _, status = os.waitpid(job, 0)
-    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-    os._exit(0)
+    with connection, suppress(BrokenPipeError):  # the client was killed
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
 def run(request: dict[str, Any], streams: list[int]) -> None:
