@@ -94,7 +94,7 @@ def _dispatch(job: str, options: Options) -> dict[str, Any]:
         return WITHOUT_CONFIG[job](options.config, options.assignments, **options.arguments).document()
     control = ProcessControl(quiet=options.quiet or (worker.index > 0 and job != "precompute-ref"))
     control.listen()
-    inputs = Inputs(load_config(options.config, options.assignments), control, options.dry_run)
+    inputs = Inputs(load_config(options.config, options.assignments), control, options.dry_run, options.config)
     return _run_chain(inputs, options.verbosity) if job == "run" else _run_job(job, inputs, options.arguments)
 
 

@@ -17,6 +17,7 @@ from data.errors import ConfigError
 from data.settings import Settings
 from data.store.reference_store import StoreConfig
 from pipeline.keys import field_at
+from pipeline.redaction import REDACTED, redacted
 from pipeline.suggestions import key_hint, quoted_choices, value_hint, variable_hint
 from pipeline.sweep.config import SweepConfig
 from pipeline.yaml_source import Origins, load_yaml, parse_scalar
@@ -95,6 +96,13 @@ class PipelineConfig(Settings):
     def as_yaml(self) -> str:
         """The resolved configuration as a file that can be run again."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def without_secrets(self) -> str:
+        """The same for a folder that others may read; where something was left out, its first line says so."""
+        document = self.model_dump(mode="json")
+        shown = redacted(document)
+        head = "" if shown == document else f"# Put back what is {REDACTED} before this is run again.\n"
+        return head + str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
 
 
 def load_config(

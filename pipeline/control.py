@@ -7,7 +7,7 @@ from types import FrameType
 
 from pipeline.json_log import json_lines
 from pipeline.progress import progress_bar
-from stages.job import Bar
+from stages.job import Bar, Work
 
 INTERRUPTED_TWICE = 130
 _SHOW_CURSOR = "\x1b[?25h"
@@ -37,6 +37,9 @@ class ProcessControl:
     def stop_requested(self) -> bool:
         """Whether a signal came."""
         return self._stop
+
+    def worked(self, on: Work, seconds: float, tokens: int) -> None:
+        """Counted where a record is kept (pipeline/records.py)."""
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name

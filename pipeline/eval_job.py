@@ -1,6 +1,7 @@
 """Job three: the policy of a run is evaluated on held-out pairs, and passes or does not."""
 
 import logging
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,6 +13,7 @@ from pipeline.baselines import keep_baseline, other_evaluations
 from pipeline.evaluation_summary import gate_sentence
 from pipeline.findings import look_further
 from pipeline.inputs import Inputs
+from pipeline.records import recorded, saved
 from pipeline.report.write import write_report
 from pipeline.start import keep_start, start_policy
 from pipeline.train_job import command, stored_logps
@@ -77,9 +79,19 @@ def judged(
     others = other_evaluations(inputs.config.eval, inputs.workspace, evaluation)
     if inputs.dry_run:
         return plan_evaluate(evaluation, inputs.config.eval, others), None
-    report, results = evaluate(evaluation, inputs.config.eval, inputs.numerics(bound), inputs.control, others, worker)
-    if worker.index > 0:
-        return report, None
+    before = evaluation.earlier()
+    with recorded(inputs, "eval", result_folder(evaluation), **subject_of(evaluation)) as record:
+        numerics, hands = inputs.numerics(bound), record.inputs.control
+        evaluation = replace(evaluation, look_further=partial(look_further, record.inputs, bound))
+        report, results = evaluate(evaluation, inputs.config.eval, numerics, hands, others, worker)
+        if worker.index > 0:
+            return report, None
+        record.report, record.facts["verdict"] = report, results["verdict"]
+        record.is_new = results != before
+        if evaluation.reference is not None and report.responses_scored:
+            record.saved = saved(
+                report, len(evaluation.pairs), seconds_spared(inputs.store(bound), len(evaluation.pairs))
+            )
     keep_baseline(inputs.config.eval, others, evaluation)  # what was refused is held against nothing
     report.details = {
         key: results[key] for key in ("metrics", "n_pairs", "coverage", "comparisons", "gates", "verdict")
@@ -87,6 +99,18 @@ def judged(
     if evaluation.reference is not None:
         report.details |= seconds_spared(inputs.store(bound), len(evaluation.pairs))
     return report, results
+
+
+def result_folder(evaluation: Evaluation) -> Path:
+    """Where the record of an evaluation belongs: beside the policy where a run here made it."""
+    run = evaluation.folder.parent
+    return run if RunFolder(run).policy == evaluation.policy else evaluation.folder
+
+
+def subject_of(evaluation: Evaluation) -> dict[str, Any]:
+    """What an evaluation's record says that it is about."""
+    facts = {"run": evaluation.name, "policy_id": evaluation.policy_id, "reference_id": evaluation.reference_id}
+    return facts | {"split": evaluation.folder.name} if result_folder(evaluation) != evaluation.folder else facts
 
 
 class Subject(NamedTuple):

@@ -47,6 +47,8 @@ class Inputs:
     config: PipelineConfig
     control: Control
     dry_run: bool = False
+    file: Path | None = None
+    """Of the configuration."""
 
     @property
     def workspace(self) -> Workspace:
@@ -54,8 +56,8 @@ class Inputs:
         return Workspace(self.config.workdir)
 
     def write_config(self, folder: Path) -> None:
-        """The resolved configuration, before work starts."""
-        write_bytes(folder / "config.yaml", self.config.as_yaml().encode())
+        """The resolved configuration, before work starts; secrets are left out of it."""
+        write_bytes(folder / "config.yaml", self.config.without_secrets().encode())
 
     def bind(self, *, download: bool = False, hold_to_lock: bool = False) -> BoundReference:
         """The reference that the configuration stands for."""

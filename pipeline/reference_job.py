@@ -10,6 +10,7 @@ from data.store.reference_store import missing_keys
 from data.tokens.token_pairs import TokenPairs
 from data.tokens.tokenization import end_ids, load_tokenizer
 from pipeline.inputs import Inputs
+from pipeline.records import recorded
 from pipeline.snapshots import keep_snapshot, since_last
 from pipeline.workers import shard_of
 from stages.evaluation.reference_report import first_look
@@ -39,6 +40,15 @@ def score_reference(
     inputs: Inputs, bound: BoundReference, prepared: PreparedPairs, share: Shard = ALL, *, accept_drift: bool = False
 ) -> JobReport:
     """Job one, whatever the objective."""
+    with recorded(inputs, "precompute-ref", shard=str(share)) as record:
+        report = record.report = _score(record.inputs, bound, prepared, share, accept_drift)
+        record.facts |= {name: report.details[name] for name in ("reference_id", "reference")}
+    return report
+
+
+def _score(
+    inputs: Inputs, bound: BoundReference, prepared: PreparedPairs, share: Shard, accept_drift: bool
+) -> JobReport:
     bound = settle_by_evaluation(bound, inputs.workspace.runs)
     evaluated = promotable(inputs.store(bound), bound, inputs.workspace.runs)
     promoted = [key for keys in evaluated.values() for key in keys]

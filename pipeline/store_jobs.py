@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from data.errors import StoreError
@@ -11,6 +12,9 @@ from data.store.compaction import find_merges
 from data.store.reference_store import ReferenceStore
 from data.store.references import stored_references
 from pipeline.inputs import Inputs
+from pipeline.ledger import read, totals
+from pipeline.redaction import redacted
+from pipeline.run_list import run_list
 from pipeline.start import start_policy
 from stages.garbage import find_garbage, take_away
 from stages.job import JobReport
@@ -28,11 +32,14 @@ def run_status(inputs: Inputs) -> JobReport:
     prepared = inputs.pairs(bound.folder)
     start = start_policy(inputs, bound, prepared.splits, download=False)
     document = store_status(prepared.all, inputs.store(bound), bound, inputs.token_origin(bound))
+    document["store"] = redacted(document["store"])
     run, _ = inputs.run(bound, prepared.splits, start.policy_id)
     if document["reference"]["pairs_missing"] and inputs.config.train.reads_reference:
         document["next"] = "pipeline precompute-ref"
     else:
         document["next"] = "pipeline eval" if run.is_trained else "pipeline train"
+    document["ledger"] = totals(read(inputs.workspace.ledger), datetime.now(UTC))
+    document["runs"] = run_list(inputs.workspace)
     return JobReport("status", run=run.path.name, pairs=document["reference"]["pairs_wanted"], details=document)
 
 

@@ -7,7 +7,9 @@ from pipeline.doctor.findings import examined
 from pipeline.evaluation_summary import evaluation_table
 from pipeline.init.job import written
 from pipeline.inspect_lines import inspected
+from pipeline.ledger import in_words as told_ledger
 from pipeline.models.table import leaderboard_summary
+from pipeline.run_list import in_words as told_runs
 from pipeline.sweep.table import sweep_summary
 from pipeline.training_summary import training_table
 
@@ -83,6 +85,7 @@ def _status(document: dict[str, Any]) -> str:
             f"{'; '.join(other['differs'])}"
         )
         lines.append(f"  {other['name']} ({other['id'][:12]}): {what}")
+    lines += [*told_ledger(document["ledger"]), *told_runs(document["runs"])]
     return "\n".join([*lines, f"next: {document['next']}"])
 
 

@@ -9,6 +9,7 @@ from data.errors import ConfigError, PipelineError
 from data.pairs.preparation import PreparedPairs
 from data.tokens.token_pairs import TokenPairs
 from pipeline.inputs import Inputs
+from pipeline.records import recorded, saved
 from pipeline.start import Start, keep_start, out_of_reach, start_policy
 from pipeline.workers import shard_of
 from stages.costs import seconds_spared
@@ -68,13 +69,16 @@ def train_policy(
         if not is_ours:
             return run, finished(pairs, run)
         job = Training(split, dev, policy, run, config.train, inputs.numerics(bound), inputs.workspace.pairs)
+        facts = {"run": run.path.name, **{name: document[name] for name in ("reference_id", "start_policy")}}
         try:
-            report = train(job, inputs.control, worker)
+            with recorded(inputs, "train", run.path, **facts) as record:
+                report = record.report = train(job, record.inputs.control, worker)
+                if split.reference is not None:
+                    report.details |= seconds_spared(inputs.store(bound), len(pairs), config.train.epochs)
+                    record.saved = saved(report, len(pairs) * config.train.epochs)
         except PipelineError as error:
             error.run = run.path.name
             raise
-        if split.reference is not None:
-            report.details |= seconds_spared(inputs.store(bound), len(pairs), config.train.epochs)
     return run, report
 
 

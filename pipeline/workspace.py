@@ -110,6 +110,11 @@ class Workspace:
         if not name.is_trained or name.trained_at <= run.trained_at:
             replace_link(name.path, run.path)
 
+    @property
+    def ledger(self) -> Path:
+        """What jobs took of devices, a line each."""
+        return self.root / "jobs" / "ledger.jsonl"
+
     def write_job(self, document: dict[str, Any]) -> None:
         """Keep the document of a job's last run that did something: dry runs tell time from its rate."""
         write_json(self.root / "jobs" / f"{document['job']}.json", document)

@@ -20,7 +20,7 @@ from stages.evaluation.config import EvalConfig
 from stages.evaluation.document import evaluation_document, judged_by
 from stages.evaluation.evaluation import Evaluation, Findings
 from stages.evaluation.others import Other
-from stages.job import Control, JobReport
+from stages.job import Control, JobReport, Laps
 from stages.metrics.records import records_frame, with_facts
 from stages.promotion import keep_scores
 from stages.scoring.config import Numerics
@@ -122,7 +122,7 @@ def _score(
 
     pairs, responses = evaluation.pairs, unique_responses(evaluation.pairs)
     scorer = load_scorer(evaluation.policy, numerics, responses)
-    started = time.perf_counter()
+    started, laps = time.perf_counter(), Laps()
     with (
         working_together(worker, evaluation.train.ddp_timeout, "eval") as processes,
         control.bar("evaluating", len(pairs)) as bar,
@@ -131,6 +131,8 @@ def _score(
         def scored(batch: Batch) -> None:
             of_all = processes.size  # the others are about as far
             bar.advance(of_all * len(pairs) * len(batch.responses) / len(responses), of_all * batch.n_tokens)
+            if processes.is_first:
+                control.worked("evaluation", of_all * laps.lap(), of_all * batch.n_tokens)
             report.tokens += batch.n_tokens
             if control.stop_requested():
                 raise Interrupted(

@@ -1,11 +1,15 @@
 """What a stage gets from whoever runs it (progress, stopping) and what it gives back (its report)."""
 
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Status = Literal["done", "nothing_to_do", "dry_run", "interrupted", "failed"]
+
+Work = Literal["reference", "training", "evaluation"]
+"""What devices work on."""
 
 
 class Bar(Protocol):
@@ -26,6 +30,22 @@ class Control(Protocol):
 
     def stop_requested(self) -> bool:
         """Whether a signal has asked the job to save and stop."""
+
+    def worked(self, on: Work, seconds: float, tokens: int) -> None:
+        """Count device-seconds as soon as they are over: of all devices, by one process of those that work together."""
+
+
+class Laps:
+    """Seconds since it was asked last."""
+
+    def __init__(self) -> None:
+        self._asked = time.perf_counter()
+
+    def lap(self) -> float:
+        """Those, and begin anew."""
+        now = time.perf_counter()
+        seconds, self._asked = now - self._asked, now
+        return seconds
 
 
 @dataclass

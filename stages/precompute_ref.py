@@ -20,7 +20,7 @@ from data.tokens.token_pairs import TokenPairs
 from stages.causes import why_missing
 from stages.costs import seconds_spared
 from stages.drift import check_drift
-from stages.job import Bar, Control, JobReport
+from stages.job import Bar, Control, JobReport, Laps
 from stages.model_files import unreachable
 from stages.reference import BoundReference
 from stages.scoring.config import Numerics
@@ -212,6 +212,7 @@ def _score(
     import torch
 
     found: dict[str, TokenLogps] = {}
+    laps = Laps()
     with torch.inference_mode():
         for batch in scorer.plan([[response] for response in responses]):
             if control.stop_requested():
@@ -221,6 +222,7 @@ def _score(
                 )
             table = scorer.token_logps(batch.responses).cpu().numpy()
             found |= {r.key: table[i, : r.n_scored] for i, r in enumerate(batch.responses)}
+            control.worked("reference", laps.lap(), batch.n_tokens)
             bar.advance(n_pairs * len(batch.responses) / len(responses), batch.n_tokens)
     return found
 

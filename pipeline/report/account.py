@@ -5,6 +5,7 @@ from typing import Any
 import yaml
 
 from data.rows.bad_rows import REASONS
+from pipeline.redaction import redacted
 from pipeline.report.content import (
     Block,
     Code,
@@ -20,7 +21,6 @@ from pipeline.report.content import (
 )
 from pipeline.report.material import Material
 from pipeline.report.numbers import count, interval, number, percent, share, signed
-from pipeline.redaction import redacted
 from pipeline.version import __version__
 
 _GENERATED = (

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from data.errors import PipelineError
 from data.identity import document_key
 from data.pairs.preparation import PreparedPairs
-from pipeline.eval_job import evaluation_of
+from pipeline.eval_job import evaluation_of, result_folder, subject_of
 from pipeline.inputs import Inputs
+from pipeline.records import recorded
 from pipeline.start import Start, start_policy
 from pipeline.sweep.comparison import RunResult, Score, setting_of
 from pipeline.sweep.config import Metric
@@ -61,7 +62,9 @@ class GridRuns:
         """Score the pairs of a split with it unless that was done before; no gates."""
         inputs = self._inputs_of(i)
         evaluation = self._evaluation(i, split, read_store=True)
-        return evaluate(evaluation, None, inputs.numerics(self.bound), inputs.control)[0]
+        with recorded(inputs, "eval", result_folder(evaluation), **subject_of(evaluation)) as record:
+            record.report, _ = evaluate(evaluation, None, inputs.numerics(self.bound), record.inputs.control)
+        return record.report
 
     def finished(self, i: int) -> RunResult | None:
         """Its figures; None before it is trained and evaluated on both splits."""

@@ -24,7 +24,7 @@ from data.settings import Settings
 from data.tokens.encoding import Ids
 from data.tokens.token_pairs import TokenPairs
 from stages.evaluation.responses import Speech, generation_metrics, response_columns
-from stages.job import Control
+from stages.job import Control, Laps
 from stages.model_files import weights_folder
 from stages.scoring.config import Numerics
 
@@ -149,11 +149,14 @@ def _generate(folder: Path, missing: pl.DataFrame, job: Generation, path: Path, 
 
     keys, prompts = missing["prompt_key"].to_list(), missing["ids"].to_list()
     decoding = Decoding(job.config.max_new_tokens, list(job.speech.end_ids), job.control.stop_requested)
+    laps = Laps()
     with job.control.bar("generating", len(keys)) as bar:
         for batch in greedy_responses(folder, job.numerics, prompts, decoding):
             kept |= {keys[place]: ids for place, ids in batch.items()}
             write_bytes(path, parquet_bytes(pa.table([list(kept), list(kept.values())], schema=_CACHED)))
-            bar.advance(len(batch), sum(map(len, batch.values())))
+            tokens = sum(map(len, batch.values()))
+            job.control.worked("evaluation", laps.lap(), tokens)
+            bar.advance(len(batch), tokens)
     if job.control.stop_requested():
         raise Interrupted(
             f"Stopped by a signal while responses were generated; {len(kept)} of them are kept in {path}. Run the same "

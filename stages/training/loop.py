@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from data.errors import Interrupted
-from stages.job import Bar, Control
+from data.schema import unique_responses
+from stages.job import Bar, Control, Laps, Work
 from stages.pair_losses import PairLosses
 from stages.processes import ALONE, Processes
 from stages.scoring.scorer import Scorer
@@ -135,6 +136,7 @@ class Trainer:
         self.progress.step += 1
         self.progress.tokens += result.tokens
         self.seconds += seconds
+        self._count("training", seconds, result.tokens)
         line = {
             "step": self.progress.step,
             "epoch": self.progress.step / self._steps_per_epoch,
@@ -170,9 +172,16 @@ class Trainer:
         dev, config = self.job.dev, self.job.config
         if dev is None or not due(self.progress.step, self.total_steps, config):
             return False
+        laps = Laps()
         metrics = dev_metrics(dev, self.scorer, config, self.control, self.processes)
+        self._count("evaluation", laps.lap(), sum(map(len, unique_responses(dev.pairs))))
         line |= {f"dev/{name}": value for name, value in metrics.items()}
         return self.watch.observe(self.progress.step, metrics, config)
+
+    def _count(self, on: Work, seconds: float, tokens: int) -> None:
+        """Of all processes, which take as long as this one."""
+        if self.processes.is_first:
+            self.control.worked(on, seconds * self.processes.size, tokens)
 
     def _take_the_best(self) -> None:
         """Put the policy where dev pairs liked it best, if they were asked."""

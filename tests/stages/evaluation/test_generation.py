@@ -41,6 +41,9 @@ class Hands:
     def advance(self, pairs, tokens):
         self.prompts, self.tokens = self.prompts + pairs, self.tokens + tokens
 
+    def worked(self, on, seconds, tokens):
+        assert on == "evaluation" and seconds > 0
+
     def stop_requested(self):
         self.patience -= 1
         return self.patience < 0
