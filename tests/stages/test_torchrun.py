@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from pipeline.control import ProcessControl
+from pipeline.ledger import read
 from tests.stages.test_train import metrics, run_of, weights
 from tests.torchrun import finish, start, torchrun
 
@@ -81,6 +82,18 @@ def test_two_processes_write_the_evaluation_of_one_to_the_last_byte(golden, mode
     alone = Work(golden.parents[2], model_folder).run("eval", *SETTINGS)
     assert alone["pairs_scored"] == alone["pairs"] > 0
     assert (golden / "eval/metrics.json").read_bytes() == of_two
+
+
+def test_two_processes_count_for_two(golden):
+    """Those that score shares each for itself, those that work together once, and twice as long."""
+    jobs = golden.parents[1] / "jobs"
+    found = [entry for entry in read(jobs / "ledger.jsonl") if entry["status"] == "done"][:4]
+    by_worker = sorted((entry["job"], entry["worker"]) for entry in found)
+    assert by_worker == [("eval", "0/2"), ("precompute-ref", "0/2"), ("precompute-ref", "1/2"), ("train", "0/2")]
+    (trained,) = (entry for entry in found if entry["job"] == "train")
+    document = json.loads((jobs / "train.json").read_text())
+    assert trained["device_seconds"]["training"] == pytest.approx(2 * document["seconds"], abs=3e-3)
+    assert trained["tokens"]["training"] == document["tokens"] and trained["made_by"]["device"]["processes"] == 2
 
 
 def test_a_killed_process_ends_the_others_and_costs_nothing(work, golden):

@@ -1,0 +1,129 @@
+"""What made a result stands beside it, without secrets; `pipeline status` lists the runs."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from pipeline.control import ProcessControl
+from pipeline.provenance import revision
+from pipeline.redaction import REDACTED
+from pipeline.run_list import in_words
+from pipeline.version import __version__
+
+
+@pytest.fixture(autouse=True)
+def _asked_anew():
+    revision.cache_clear()
+    yield
+    revision.cache_clear()
+
+
+def git(folder, *arguments):
+    who = {"GIT_AUTHOR_NAME": "n", "GIT_AUTHOR_EMAIL": "e", "GIT_COMMITTER_NAME": "n", "GIT_COMMITTER_EMAIL": "e"}
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, env=os.environ | who, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_runs_record_says_what_made_it_session_by_session(work, monkeypatch):
+    git(work.folder, "init", "-q")
+    git(work.folder, "add", "pipeline.yaml", "prefs.jsonl")
+    git(work.folder, "commit", "-q", "-m", "pairs")
+    monkeypatch.setattr("sys.argv", ["/usr/bin/pipeline", "train", "--set", "store.url=s3://key:hunter2@bucket"])
+    stored = work.run("precompute-ref")
+    asked = iter(range(10**6))
+    with monkeypatch.context() as patch:
+        patch.setattr(ProcessControl, "stop_requested", lambda self: next(asked) >= 6)
+        work.run("train", expect=75)
+    work.run("train")
+    evaluated = work.run("eval", "eval.max.reward_accuracy=0.1", expect=5)
+    folder = work.root / "runs" / evaluated["run"]
+    record = json.loads((folder / "record.json").read_text())
+    jobs = record["jobs"]
+    assert [(each["job"], each["status"], each["exit_code"]) for each in jobs] == [
+        *(("train", "interrupted", 75), ("train", "done", 0), ("eval", "done", 5)),
+    ]
+    assert record["interruptions"] == 1 and "Stopped by a signal" in jobs[0]["message"]
+    assert record["device_seconds"]["training"] == pytest.approx(
+        sum(each["device_seconds"].get("training", 0) for each in jobs), abs=1e-3
+    )
+    assert {each["reference_id"] for each in jobs} == {stored["reference_id"]} == {jobs[0]["start_policy"]}
+    assert jobs[2]["verdict"] == "failed" and jobs[2]["policy_id"] != stored["reference_id"]
+    made_by = jobs[1]["made_by"]
+    assert made_by["command"] == f"pipeline train --set store.url=s3://{REDACTED}@bucket"
+    assert (
+        made_by["versions"]["pipeline"] == __version__ and {"python", "torch", "polars"} <= made_by["versions"].keys()
+    )
+    assert made_by["device"]["processes"] == 1 and made_by["device"]["name"]
+    head = git(work.folder, "rev-parse", "HEAD")
+    assert made_by["revisions"]["project"] == {"revision": head, "dirty": True}  # the work folder is in it
+    (source,) = made_by["data"]
+    assert source["name"] == str(work.data) and len(source["digest"]) == 64 and source["held_out"] is False
+    digests = [each["made_by"]["config_digest"] for each in jobs]
+    assert digests[0] == digests[1] != digests[2] and len(digests[0]) == 64  # other limits
+    names = ("made_by", "device_seconds", "hunter2")  # its bytes are the same wherever it is made
+    assert not [name for name in names if name in (folder / "eval" / "metrics.json").read_text()]
+
+
+def test_the_revision_of_a_folder_tells_what_differs_from_it(tmp_path):
+    assert revision(tmp_path) is None
+    git(tmp_path, "init", "-q")
+    revision.cache_clear()
+    assert revision(tmp_path) is None  # there is no commit yet
+    (tmp_path / "a").write_text("a")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "-q", "-m", "a")
+    (tmp_path / "inner").mkdir()
+    revision.cache_clear()
+    clean = revision(tmp_path / "inner")
+    assert clean == {"revision": git(tmp_path, "rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "a").write_text("b")
+    revision.cache_clear()
+    assert revision(tmp_path / "inner") == {**clean, "dirty": True}
+
+
+def test_a_new_verdict_on_known_scores_is_recorded_and_the_same_one_is_not(work):
+    work.run("run")
+    path = work.root / "latest" / "record.json"
+    before = path.read_bytes()
+    work.run("eval")
+    assert path.read_bytes() == before
+    work.run("eval", "eval.max.reward_accuracy=0.1", expect=5)
+    last = json.loads(path.read_text())["jobs"][-1]
+    assert (last["verdict"], last["device_seconds"], last["exit_code"]) == ("failed", {}, 5)
+
+
+def test_a_record_that_cannot_be_written_costs_no_result(work, capsys):
+    work.run("precompute-ref")
+    ledger = work.root / "jobs" / "ledger.jsonl"
+    ledger.unlink()
+    ledger.mkdir()
+    assert work.run("train")["status"] == "done"
+    assert "ledger.jsonl cannot be written (Is a directory)" in capsys.readouterr().err
+
+
+def test_secrets_are_not_in_the_saved_configuration(work):
+    settings = "eval.external={judge: 'judge.py --api-key hunter2 --max-tokens 512'}"
+    work.run("precompute-ref", settings)
+    saved = (work.root / "config.yaml").read_text()
+    assert saved.startswith(f"# Put back what is {REDACTED} before this is run again.\n")
+    assert "hunter2" not in saved and f"judge.py --api-key {REDACTED} --max-tokens 512" in saved
+    work.run("precompute-ref")
+    assert (work.root / "config.yaml").read_text().startswith("workdir: ")
+
+
+def test_status_lists_the_newest_runs_with_their_verdicts(work):
+    work.run("precompute-ref")
+    assert work.run("status", "--dry-run")["runs"] == {"total": 0, "newest": []}
+    for beta in range(1, 7):
+        work.run("train", f"train.beta=0.{beta}", f"run=n{beta}", "train.epochs=1")
+    work.run("eval", "train.beta=0.6", "run=n6", "train.epochs=1")
+    found = work.run("status", "--dry-run")["runs"]
+    assert found["total"] == 6 and [run["run"] for run in found["newest"]] == ["n6", "n5", "n4", "n3", "n2"]
+    assert found["newest"][0] == {
+        "run": "n6", "steps": 9, "trained": True, "verdict": "passed", "when": found["newest"][0]["when"],
+    }  # fmt: skip
+    when = found["newest"][0]["when"][:16].replace("T", " ")
+    assert in_words(found)[:2] == ["6 runs, the newest 5", f"  n6  step 9, passed, {when} UTC"]
+    assert in_words(found)[2].startswith("  n5  step 9, not evaluated, ")
