@@ -1,16 +1,30 @@
-"""Jobs in processes of their own that may be killed, forked from one that has imported everything and done nothing."""
+"""Jobs and commands in processes of their own, forked from one that has imported everything and done nothing.
+
+A fresh interpreter takes three seconds to import torch. What a command does before it is imported, and whether it is,
+is seen only there: `Work.command(..., fresh=True)`.
+"""
 
 import multiprocessing
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+from pipeline.__main__ import main
 from pipeline.chain import Options, run_job_document
 from tests.tiny import Work
 
 _IMPORTED = (
+    "matplotlib.backends.backend_svg",
     "pipeline.chain",
+    "pipeline.cli",
+    "pipeline.report.write",
+    "scipy.stats",
     "stages.response_scores",
     "stages.training.loop",
     "stages.training.policy",
@@ -23,11 +37,45 @@ _IMPORTED = (
 
 def begin(work: Work, job: str, *settings: str, said: Path | None = None) -> BaseProcess:
     """Start a job; its exit code is the process's. `said`: a file for what it says to people on the way."""
+    return _forked(_run, work, job, settings, said)
+
+
+class Command:
+    """`pipeline ARGUMENTS` in a folder, under way."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] = os.environ) -> None:
+        self._arguments = ["pipeline", *arguments]
+        self._said = Path(tempfile.mkdtemp())
+        self._process = _forked(_command, self._arguments, folder, dict(environment), self._said)
+
+    def finish(self) -> "subprocess.CompletedProcess[str]":
+        """Its exit code and what it said."""
+        self._process.join(120)
+        self._process.kill()
+        self._process.join()
+        out, err = ((self._said / name).read_text() for name in ("out", "err"))
+        shutil.rmtree(self._said)
+        assert self._process.exitcode is not None
+        return subprocess.CompletedProcess(self._arguments, self._process.exitcode, out, err)
+
+
+def _forked(function: Callable[..., None], *arguments: Any) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_IMPORTED))
-    process = context.Process(target=_run, args=(work, job, settings, said))
+    process = context.Process(target=function, args=arguments)
     process.start()
     return process
+
+
+def _command(arguments: list[str], folder: Path, environment: Mapping[str, str], said: Path) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ |= environment
+    for descriptor, name in ((1, "out"), (2, "err")):
+        with (said / name).open("w") as file:
+            os.dup2(file.fileno(), descriptor)
+    sys.argv = arguments
+    main()
 
 
 def _run(work: Work, job: str, settings: tuple[str, ...], said: Path | None) -> None:

@@ -153,8 +153,12 @@ class Work:
         folder = PairsFolder(self.root / "pairs")
         return folder.load(folder.origin(), load_config(self.config).data)
 
-    def command(self, *arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
-        """Run `python -m pipeline` (or other code, given as `module`) as a process of its own."""
+    def command(self, *arguments: str, fresh: bool = False, **keywords: Any) -> subprocess.CompletedProcess[str]:
+        """Run `pipeline` in a process; in a fresh one `python -m pipeline`, or other code, given as `module`."""
+        from tests.jobs import Command
+
+        if not fresh and not keywords:
+            return Command(arguments, self.folder).finish()
         code = keywords.pop("module", None)
         return subprocess.run(
             [sys.executable, *(["-m", "pipeline"] if code is None else ["-c", code]), *arguments],

@@ -16,9 +16,9 @@ def document(process):
 
 
 def test_three_commands_in_three_processes(work):
-    first = document(work.command("precompute-ref", "-c", str(work.config), "--json"))
-    second = document(work.command("train", "-c", str(work.config), "--json"))
-    third = document(work.command("eval", "-c", str(work.config), "--json"))
+    first = document(work.command("precompute-ref", "-c", str(work.config), "--json", fresh=True))
+    second = document(work.command("train", "-c", str(work.config), "--json", fresh=True))
+    third = document(work.command("eval", "-c", str(work.config), "--json", fresh=True))
     for each, job in ((first, "precompute-ref"), (second, "train"), (third, "eval")):
         assert each["job"] == job and each["status"] == "done" and each["exit_code"] == 0
         assert {"run", "pairs", "pairs_scored", "responses_scored", "pairs_stored_before", "tokens", "seconds",
@@ -74,10 +74,10 @@ def test_usage_errors_exit_with_2(work, arguments):
     assert work.command(*arguments).returncode == 2
 
 
-@pytest.mark.parametrize("package", ["data", "stages"])
-def test_a_users_own_packages_do_not_get_in_the_way(work, package):
-    (work.folder / package).mkdir(exist_ok=True)
-    (work.folder / package / "__init__.py").write_text("raise RuntimeError('the package of the user')")
+def test_a_users_own_packages_do_not_get_in_the_way(work):
+    for package in ("data", "stages"):
+        (work.folder / package).mkdir(exist_ok=True)
+        (work.folder / package / "__init__.py").write_text("raise RuntimeError('the package of the user')")
     path = {"PYTHONPATH": f"{work.folder}:{ROOT}"}
     assert work.command("validate", "-c", str(work.config), env=path, cwd=work.folder).returncode == 0
 
