@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from tempfile import TemporaryFile
 
 import torch
 import torch.distributed as dist
@@ -137,12 +138,15 @@ def _said_on_standard_error() -> Iterator[None]:
     """Standard output is the job's document, and gloo (of torch 2.10) says there that it is connected."""
     sys.stdout.flush()
     kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+    with TemporaryFile() as said:
+        os.dup2(said.fileno(), 1)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+            said.seek(0)
+            sys.stderr.write(said.read().decode(errors="replace"))  # whose lines may be for a collector
 
 
 def _is_about_connections(error: RuntimeError) -> bool:

@@ -22,7 +22,7 @@ def entry(name, job, ended, device_seconds, status="done", **more):
 
 NIGHTS = [
     entry("a", "precompute-ref", "2026-11-20T02:00:00+00:00", {"reference": 100.0}),
-    entry("b", "precompute-ref", "2026-11-26T22:00:00+00:00", {"reference": 3.5}),
+    entry("b", "precompute-ref", "2026-11-25T22:00:00+00:00", {"reference": 3.5}),
     entry("c", "train", "2026-11-26T23:00:00+00:00", {"training": 5.0}, "running"),
     entry("c", "train", "2026-11-26T23:30:00+00:00", {"training": 12.0, "evaluation": 1.0}, "interrupted"),
     entry("d", "train", "2026-11-27T10:00:00+04:00", {"training": 30.0}, saved={"pairs": 200, "seconds": 50.0}),
@@ -49,14 +49,14 @@ def test_seconds_are_added_up_by_what_they_went_to_by_job_and_by_day(path):
             "train": {"jobs": 3, "device_seconds": 50.0},
             "eval": {"jobs": 1, "device_seconds": 2.5},
         },
-        "last_24_hours": {"jobs": 5, "device_seconds": 56.0},
+        "last_24_hours": {"jobs": 4, "device_seconds": 52.5},
         "saved": {"pairs": 220, "seconds": 55.0},
         "statuses": {"done": 4, "interrupted": 1, "running": 1},
     }
     assert in_words(found) == [
         "device-seconds since 2026-11-20: 156.0 (reference 103.5, training 49.0, evaluation 3.5)",
         "    precompute-ref 103.5 in 2 jobs; train 50.0 in 3 jobs; eval 2.5 in 1 job",
-        "    in the last 24 hours: 56.0 in 5 jobs; of all, 1 interrupted, 1 running or killed",
+        "    in the last 24 hours: 52.5 in 4 jobs; of all, 1 interrupted, 1 running or killed",
         "    spared by stored values: about 55.0, for 220 pairs that were read",
     ]
 
