@@ -23,11 +23,12 @@ WRITERS = {
     "pipeline/control.py": "which signal arrived",
     "pipeline/doctor/broken.py": "what doctor finds where the rest cannot be imported",
     "pipeline/json_log.py": "the log as JSON",
+    "pipeline/ledger.py": "nothing: it appends to a file",
     "pipeline/progress.py": "labels of our own, and numbers",
-    "stages/processes.py": "nothing: it flushes",
+    "stages/processes.py": "what torch's own code says where processes meet",
     "stages/training/trackers.py": "what a tracker prints, away from standard output",
 }
-OF_OUR_OWN = ("pipeline/control.py", "pipeline/json_log.py", "pipeline/progress.py")
+OF_OUR_OWN = ("pipeline/control.py", "pipeline/json_log.py", "pipeline/progress.py", "stages/processes.py")
 """Writers whose words are none of the data's (json_log: JSON in ASCII, a line an object)."""
 CONSOLE = "pipeline/console.py"  # what it writes is compared in tests/pipeline/test_console.py and test_failures.py
 
