@@ -4,7 +4,8 @@ run.json          what the run's identity is made of
 start.json        with `train.model: passed`: the run whose policy this one was begun from, and when
 reference.json    which parts of the store it reads, and a digest of the values in them
 lock              held by the process that trains
-config.yaml       the resolved configuration (written by the caller, before work starts)
+config.yaml       the resolved configuration, without secrets (written by the caller, before work starts)
+record.json       what made it, session by session (written by the caller)
 metrics.jsonl     one JSON object an optimiser step, with the dev pairs' metrics where they were looked at
 visits.parquet    every visit of a pair; while the run goes on, parts of it in visits/
 checkpoints/      resumable state
