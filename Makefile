@@ -45,7 +45,8 @@ lint: .venv/.dev-installed  ## Format, style, types, the Dockerfile and the exam
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks examples docs
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/shellcheck examples/*/*.sh
+	$(BIN)/shellcheck examples/*/*.sh examples/*/*.sbatch
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec examples/container/compose.yaml
 	PATH="$(CURDIR)/$(BIN):$$PATH" actionlint examples/github-actions/*.yml
 
 format: .venv/.dev-installed  ## Put the code into the form that lint wants
