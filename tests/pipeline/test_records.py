@@ -9,8 +9,9 @@ import pytest
 from pipeline.control import ProcessControl
 from pipeline.provenance import revision
 from pipeline.redaction import REDACTED
-from pipeline.run_list import in_words
+from pipeline.run_list import in_words, run_list
 from pipeline.version import __version__
+from pipeline.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,14 @@ def test_a_runs_record_says_what_made_it_session_by_session(work, monkeypatch):
     assert source["name"] == str(work.data) and len(source["digest"]) == 64 and source["held_out"] is False
     digests = [each["made_by"]["config_digest"] for each in jobs]
     assert digests[0] == digests[1] != digests[2] and len(digests[0]) == 64  # other limits
+    work.run("eval")  # by other limits, and nothing is scored for it
+    judged = (folder / "record.json").read_bytes()
+    last = json.loads(judged)["jobs"][3:]
+    assert [(each["verdict"], each["device_seconds"], each["exit_code"]) for each in last] == [("passed", {}, 0)]
+    work.run("eval")
+    assert (folder / "record.json").read_bytes() == judged
+    (run,) = work.run("status", "--dry-run")["runs"]["newest"]
+    assert (run["run"], run["steps"], run["trained"], run["verdict"]) == (evaluated["run"], 18, True, "passed")
     names = ("made_by", "device_seconds", "hunter2")  # its bytes are the same wherever it is made
     assert not [name for name in names if name in (folder / "eval" / "metrics.json").read_text()]
 
@@ -83,17 +92,6 @@ def test_the_revision_of_a_folder_tells_what_differs_from_it(tmp_path):
     assert revision(tmp_path / "inner") == {**clean, "dirty": True}
 
 
-def test_a_new_verdict_on_known_scores_is_recorded_and_the_same_one_is_not(work):
-    work.run("run")
-    path = work.root / "latest" / "record.json"
-    before = path.read_bytes()
-    work.run("eval")
-    assert path.read_bytes() == before
-    work.run("eval", "eval.max.reward_accuracy=0.1", expect=5)
-    last = json.loads(path.read_text())["jobs"][-1]
-    assert (last["verdict"], last["device_seconds"], last["exit_code"]) == ("failed", {}, 5)
-
-
 def test_a_record_that_cannot_be_written_costs_no_result(work, capsys):
     work.run("precompute-ref")
     ledger = work.root / "jobs" / "ledger.jsonl"
@@ -113,17 +111,29 @@ def test_secrets_are_not_in_the_saved_configuration(work):
     assert (work.root / "config.yaml").read_text().startswith("workdir: ")
 
 
-def test_status_lists_the_newest_runs_with_their_verdicts(work):
-    work.run("precompute-ref")
-    assert work.run("status", "--dry-run")["runs"] == {"total": 0, "newest": []}
-    for beta in range(1, 7):
-        work.run("train", f"train.beta=0.{beta}", f"run=n{beta}", "train.epochs=1")
-    work.run("eval", "train.beta=0.6", "run=n6", "train.epochs=1")
-    found = work.run("status", "--dry-run")["runs"]
-    assert found["total"] == 6 and [run["run"] for run in found["newest"]] == ["n6", "n5", "n4", "n3", "n2"]
-    assert found["newest"][0] == {
-        "run": "n6", "steps": 9, "trained": True, "verdict": "passed", "when": found["newest"][0]["when"],
+def test_the_newest_runs_are_listed_with_how_far_they_are_and_their_verdicts(tmp_path):
+    workspace = Workspace(tmp_path)
+    assert run_list(workspace) == {"total": 0, "newest": []} and in_words(run_list(workspace)) == []
+    for i in range(7):
+        run = tmp_path / "runs" / f"n{i}"
+        (run / "policy").mkdir(parents=True)
+        (run / "run.json").write_text("{}")
+        (run / "metrics.jsonl").write_text('{"step": 8}\n' + f'{{"step": {10 + i}}}\n' + '{"ste')
+        (run / "policy" / "config.json").write_text("{}")
+        for name in ("run.json", "metrics.jsonl", "policy/config.json"):
+            os.utime(run / name, (1.8e9 + 60 * i, 1.8e9 + 60 * i))
+    (tmp_path / "runs/n6/policy/config.json").unlink()
+    (tmp_path / "runs/n4/eval").mkdir()
+    (tmp_path / "runs/n4/eval/metrics.json").write_text('{"verdict": "failed"}')
+    found = run_list(workspace)
+    assert found["newest"][2] == {
+        "run": "n4", "steps": 14, "trained": True, "verdict": "failed", "when": "2027-01-15T08:04:00+00:00",
     }  # fmt: skip
-    when = found["newest"][0]["when"][:16].replace("T", " ")
-    assert in_words(found)[:2] == ["6 runs, the newest 5", f"  n6  step 9, passed, {when} UTC"]
-    assert in_words(found)[2].startswith("  n5  step 9, not evaluated, ")
+    assert in_words(found) == [
+        "7 runs, the newest 5",
+        "  n6  step 16, not finished, 2027-01-15 08:06 UTC",
+        "  n5  step 15, not evaluated, 2027-01-15 08:05 UTC",
+        "  n4  step 14, failed, 2027-01-15 08:04 UTC",
+        "  n3  step 13, not evaluated, 2027-01-15 08:03 UTC",
+        "  n2  step 12, not evaluated, 2027-01-15 08:02 UTC",
+    ]
