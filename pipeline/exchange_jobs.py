@@ -14,6 +14,7 @@ from data.store.references import StoredReference, describe
 from data.tokens.token_pairs import TokenPairs
 from data.tokens.tokenization import PairTokenizer, end_ids, load_tokenizer
 from pipeline.inputs import Inputs
+from pipeline.records import recorded
 from stages.agreement import require_agreement, spread
 from stages.drift import SAMPLE, compare
 from stages.import_rows import ImportedPair, imported_table, read_imported
@@ -61,6 +62,13 @@ def run_export(inputs: Inputs, out: Path, format: str = "trl") -> JobReport:  # 
 
 def run_import(inputs: Inputs, file: Path, name: str, accept_drift: bool = False) -> JobReport:
     """Rows that another program made, as the reference `name`; a sample is scored here and compared."""
+    with recorded(inputs, "import", reference=name) as record:
+        report = record.report = _import(record.inputs, file, name, accept_drift)
+        record.facts["reference_id"] = report.details["reference_id"]
+    return report
+
+
+def _import(inputs: Inputs, file: Path, name: str, accept_drift: bool) -> JobReport:
     storage = inputs.workspace.storage(inputs.config.store)
     bound = inputs.bind(download=True)
     if bound.folder is None:

@@ -9,6 +9,7 @@ from data.schema import SourceRow
 from data.sources.source import Source
 from data.store.reference_store import ReferenceStore
 from data.store.storage import LocalStorage
+from pipeline.ledger import read
 from stages.import_rows import read_imported
 from tests.tiny import example_rows, save_model, write_jsonl
 
@@ -45,6 +46,9 @@ def bring_in(work, rows, *settings, name="theirs", expect=0, **more):
 def test_imported_texts_are_trained_on_and_evaluated_by_name(work, scored):
     document = bring_in(work, [with_sums(row, sums) for row, _, sums in scored])
     assert (document["pairs"], document["rejected"]) == (40, 0) and document["compared"]["max_abs"] < 1e-3
+    entry = read(work.root / "jobs" / "ledger.jsonl")[-1]
+    assert (entry["job"], entry["status"], entry["reference"]) == ("import", "done", "theirs")
+    assert entry["reference_id"] == document["reference_id"]
     settings = ("reference.id=theirs", "train.epochs=1")
     assert work.run("precompute-ref", *settings)["status"] == "nothing_to_do"
     assert work.run("train", *settings)["status"] == "done"
