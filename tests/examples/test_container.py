@@ -1,4 +1,4 @@
-"""examples/container: the compose file against the schema of such files, and its commands in the order that it gives."""
+"""examples/container: the compose file against the schema of such files, and its commands in the order it gives."""
 
 import os
 import re
