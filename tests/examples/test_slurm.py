@@ -81,11 +81,11 @@ def test_three_jobs_on_slurm_and_training_that_is_interrupted(tmp_path, copied, 
         ask(environment, "scancel", "--signal=TERM", train)
         wait_until(lambda: state(train)["Restarts"] == "1")
 
-        def started_again():  # Slurm waits two minutes by itself
-            ask(environment, "scontrol", "update", f"JobId={train}", "StartTime=now")
-            return state(train)["JobState"] in ("RUNNING", "COMPLETED")
+        def requeued():
+            return state(train)["JobState"] == "PENDING" and "idle" in ask(environment, "sinfo", "--format=%T")
 
-        wait_until(started_again)
+        wait_until(requeued)  # and Slurm would wait two minutes before it starts again
+        ask(environment, "scontrol", "update", f"JobId={train}", "StartTime=now+2")
         wait_until(lambda: state(evaluation)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING"))
         assert state(evaluation)["JobState"] == state(train)["JobState"] == "COMPLETED"
     assert "SIGTERM: saving and stopping" in (work.folder / "logs" / f"train-{train}.log").read_text()
