@@ -5,7 +5,6 @@ Nothing of it names the machine, and nothing of it is part of an identity.
 
 import platform
 import shlex
-import subprocess
 import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,11 +14,11 @@ from typing import Any
 from data.identity import document_key
 from pipeline.inputs import Inputs
 from pipeline.redaction import redacted
+from pipeline.revision import Revision, own_revision, revision
 from pipeline.version import __version__
 from pipeline.workers import shard_of
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "pyarrow", "polars", "numpy", "peft", "bitsandbytes")
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 def made_by(inputs: Inputs) -> dict[str, Any]:
@@ -30,7 +29,7 @@ def made_by(inputs: Inputs) -> dict[str, Any]:
         "command": redacted(shlex.join(["pipeline", *sys.argv[1:]])),
         "versions": {"python": platform.python_version(), "pipeline": __version__, **_versions()},
         "device": _device(),
-        "revisions": {"project": revision(project), "program": revision(_ROOT) if (_ROOT / ".git").exists() else None},
+        "revisions": {"project": _fields(revision(project)), "program": _fields(own_revision())},
         "config_digest": document_key(inputs.config.model_dump(mode="json")),
         "data": [
             {"name": redacted(source["name"]), "digest": source["digest"], "held_out": held_out}
@@ -39,24 +38,8 @@ def made_by(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-@cache
-def revision(folder: Path) -> dict[str, Any] | None:
-    """The commit of the checkout that a folder lies in, and whether anything differs from it; None: it is in none."""
-    if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
-        return None
-    commit = _git(folder, "rev-parse", "HEAD")
-    changed = _git(folder, "status", "--porcelain")
-    return None if commit is None else {"revision": commit, "dirty": None if changed is None else changed != ""}
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    # Without locks, for others may work there; without the repository's own monitor, which would be run.
-    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+def _fields(found: Revision | None) -> dict[str, Any] | None:
+    return None if found is None else found._asdict()
 
 
 @cache

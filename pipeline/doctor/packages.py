@@ -1,17 +1,15 @@
 """Python and packages, held against what this distribution says that it needs. Nothing of them is imported."""
 
 import platform
-import subprocess
 from collections.abc import Iterator, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
-from pathlib import Path
-from shutil import which
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from pipeline.doctor.findings import Finding, ok, problem, warning
+from pipeline.revision import PROGRAM, own_revision
 from pipeline.version import __version__
 
 PROJECT = "offline-preference-pipeline"
@@ -26,8 +24,6 @@ EXTRAS = {
     "tensorboard": "train.report_to: tensorboard",
 }
 """Those that users need, and what for; others are for work on this project."""
-
-_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def installed_project() -> Distribution | None:
@@ -45,7 +41,7 @@ def package_findings(project: Distribution | None) -> Iterator[Finding]:
         yield warning(
             "this program",
             f"{_own_version()}, not installed: what it needs cannot be told",
-            f"pip install -e {_ROOT}",
+            f"pip install -e {PROGRAM}",
         )
         return
     wanted = SpecifierSet(project.metadata["Requires-Python"] or "")
@@ -60,7 +56,7 @@ def package_findings(project: Distribution | None) -> Iterator[Finding]:
         yield warning(
             "this program",
             f"{_own_version()}, installed when it was {project.version}: what it needs may have changed since",
-            f"pip install -e {_ROOT}",
+            f"pip install -e {PROGRAM}",
         )
     for requirement in requirements(project):
         yield _required(requirement)
@@ -123,18 +119,5 @@ def _version(name: str) -> str | None:
 
 def _own_version() -> str:
     """The version, and the revision where the program lies in a repository."""
-    revision = git_revision(_ROOT)
+    revision = own_revision()
     return __version__ if revision is None else f"{__version__} (revision {revision})"
-
-
-def git_revision(folder: Path) -> str | None:
-    """Of the repository in this folder; None where there is none, or no git."""
-    git = which("git")
-    if git is None or not (folder / ".git").exists():
-        return None
-    command = [git, "-C", str(folder), "rev-parse", "--short", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

@@ -3,7 +3,6 @@
 import importlib.metadata
 import json
 import shutil
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -26,7 +25,7 @@ from pipeline.doctor.machine import (
     processor_findings,
     usable_memory,
 )
-from pipeline.doctor.packages import EXTRAS, git_revision, missing_of, package_findings, requirements
+from pipeline.doctor.packages import EXTRAS, missing_of, package_findings, requirements
 from pipeline.doctor.torch_build import device_memory, torch_findings
 from pipeline.version import __version__
 from tests.tiny import ROOT, unchanged_process
@@ -99,20 +98,6 @@ def test_an_extra_that_is_not_installed_says_what_for_and_how_to_get_it(tmp_path
         "pip install 'offline-preference-pipeline[qlora]'",
     )
     assert missing_of(project, "8bit") == ["numpy>=900"]
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
-def test_the_revision_is_that_of_the_repository_and_of_nothing_else(tmp_path):
-    assert git_revision(tmp_path) is None
-    who = ["-c", "user.name=n", "-c", "user.email=e"]
-    for command in (["init", "-q"], [*who, "commit", "-q", "--allow-empty", "-m", "m"]):
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
-    whole = subprocess.run(
-        ["git", "-C", str(tmp_path), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    )
-    assert whole.stdout.startswith(git_revision(tmp_path) or "nothing")
-    (tmp_path / "inner").mkdir()
-    assert git_revision(tmp_path / "inner") is None
 
 
 def machine(folder: Path, **files: str) -> Path:

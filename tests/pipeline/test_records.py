@@ -2,29 +2,15 @@
 
 import json
 import os
-import subprocess
 
 import pytest
 
 from pipeline.control import ProcessControl
-from pipeline.provenance import revision
 from pipeline.redaction import REDACTED
 from pipeline.run_list import in_words, run_list
 from pipeline.version import __version__
 from pipeline.workspace import Workspace
-
-
-@pytest.fixture(autouse=True)
-def _asked_anew():
-    revision.cache_clear()
-    yield
-    revision.cache_clear()
-
-
-def git(folder, *arguments):
-    who = {"GIT_AUTHOR_NAME": "n", "GIT_AUTHOR_EMAIL": "e", "GIT_COMMITTER_NAME": "n", "GIT_COMMITTER_EMAIL": "e"}
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, env=os.environ | who, capture_output=True, text=True, check=True).stdout.strip()
+from tests.pipeline.test_revision import git
 
 
 def test_a_runs_record_says_what_made_it_session_by_session(work, monkeypatch):
@@ -73,23 +59,6 @@ def test_a_runs_record_says_what_made_it_session_by_session(work, monkeypatch):
     assert (run["run"], run["steps"], run["trained"], run["verdict"]) == (evaluated["run"], 18, True, "passed")
     names = ("made_by", "device_seconds", "hunter2")  # its bytes are the same wherever it is made
     assert not [name for name in names if name in (folder / "eval" / "metrics.json").read_text()]
-
-
-def test_the_revision_of_a_folder_tells_what_differs_from_it(tmp_path):
-    assert revision(tmp_path) is None
-    git(tmp_path, "init", "-q")
-    revision.cache_clear()
-    assert revision(tmp_path) is None  # there is no commit yet
-    (tmp_path / "a").write_text("a")
-    git(tmp_path, "add", "a")
-    git(tmp_path, "commit", "-q", "-m", "a")
-    (tmp_path / "inner").mkdir()
-    revision.cache_clear()
-    clean = revision(tmp_path / "inner")
-    assert clean == {"revision": git(tmp_path, "rev-parse", "HEAD"), "dirty": False}
-    (tmp_path / "a").write_text("b")
-    revision.cache_clear()
-    assert revision(tmp_path / "inner") == {**clean, "dirty": True}
 
 
 def test_a_record_that_cannot_be_written_costs_no_result(work, capsys):
