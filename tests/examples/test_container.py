@@ -26,7 +26,7 @@ def in_order():
 
 def entrypoint():
     """What the image starts: the exec form, so that a signal reaches the program and no shell."""
-    (line,) = re.findall(r"^ENTRYPOINT (.*)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    (line,) = set(re.findall(r"^ENTRYPOINT (.*)", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
     return yaml.safe_load(line)
 
 
