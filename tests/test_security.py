@@ -1,7 +1,6 @@
 """What no file of the code does; docs/security.md says what each is for."""
 
 import ast
-import re
 import socket
 from pathlib import Path
 
