@@ -70,8 +70,8 @@ lock: .venv/.dev-installed  ## requirements.lock again from pyproject.toml, and 
 	mv .venv/requirements-cpu.lock requirements-cpu.lock
 
 dist: .venv/.dev-installed  ## dist/: the wheel and the source archive of this tree, with their metadata checked
-	rm -rf build dist *.egg-info/SOURCES.txt
-	$(BIN)/python -m build --no-isolation
+	rm -rf build dist *.egg-info/SOURCES.txt  # a list of earlier files would be packed
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation
 	$(BIN)/twine check --strict dist/*
 
 # The environment. A stamp a step: a step is done again only when pyproject.toml has changed.
