@@ -47,13 +47,12 @@ def only(target, instruction):
 
 
 def context():
-    """Paths that .dockerignore lets through, of those that git knows or would take."""
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    paths = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    """Paths of the files that .dockerignore lets through."""
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*" and lines[-1] == "**/__pycache__"
-    let_through = [line.removeprefix("!") for line in lines[1:-1]]
-    return {path for path in paths if any(path == each or path.startswith(f"{each}/") for each in let_through)}
+    let_through = [ROOT / line.removeprefix("!") for line in lines[1:-1]]
+    files = [path for each in let_through for path in ([each] if each.is_file() else each.rglob("*")) if path.is_file()]
+    return {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
 
 
 def files_of_the_wheel():
