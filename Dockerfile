@@ -8,7 +8,8 @@
 # come from the Hub to /workspace/.cache/huggingface. `docker stop --time 120` gives a job time to save.
 #
 # The bases are pinned by the digests of their indices (amd64 and arm64), so that they cannot change under their names;
-# the name is for readers. What a digest is today: docker buildx imagetools inspect nvidia/cuda:13.0.1-base-ubuntu24.04
+# the name is for readers. Both are the digests that several other projects have written down for these names; the
+# registry itself was not asked. It is by: docker buildx imagetools inspect nvidia/cuda:13.0.1-base-ubuntu24.04
 #
 # The smallest CUDA image makes the container toolkit refuse a driver that is too old, before a job starts; CUDA's
 # libraries themselves come with torch's wheels, so a larger CUDA image would only carry them twice.
