@@ -121,7 +121,11 @@ def test_resuming_from_a_checkpoint_takes_later_metrics_back(work, monkeypatch):
     (run / "checkpoints" / ".tmp-1").mkdir()  # and in the middle of a checkpoint
     document = work.run("train", "train.checkpoint_every=5")
     assert document["steps_before"] == 15 and document["steps_total"] == 18
-    assert bars[-1] == ("training", 2 * 34, 34 + 6 * 4)  # an epoch of nine steps, the last of two pairs, and six steps of four
+    assert bars[-1] == (
+        "training",
+        2 * 34,
+        34 + 6 * 4,
+    )  # an epoch of nine steps, the last of two pairs, and six steps of four
     assert metrics(run) == golden
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000015"]
 

@@ -70,7 +70,10 @@ def test_dev_pairs_are_looked_at_every_so_often_and_at_the_end():
     [
         ({"metric_for_best_model": "loss"}, "needs evaluations to choose by: set train.eval_every"),
         ({"eval_every": 5, "early_stopping_patience": 2}, "needs train.metric_for_best_model"),
-        ({"eval_every": 5, "metric_for_best_model": "accuracy"}, "no such metric: accuracy; did you mean reward_accuracy[?]"),
+        (
+            {"eval_every": 5, "metric_for_best_model": "accuracy"},
+            "no such metric: accuracy; did you mean reward_accuracy[?]",
+        ),
         (
             {"eval_every": 5, "metric_for_best_model": "drift", "objective": "sft"},
             "no such metric of sft, which reads no reference: drift; known: ranking_accuracy",
