@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from data.config import DataConfig
@@ -20,7 +19,7 @@ from pipeline.keys import field_at
 from pipeline.redaction import REDACTED, redacted
 from pipeline.suggestions import key_hint, quoted_choices, value_hint, variable_hint
 from pipeline.sweep.config import SweepConfig
-from pipeline.yaml_source import Origins, load_yaml, parse_scalar
+from pipeline.yaml_source import Origins, dump_yaml, load_yaml, parse_scalar
 from stages.evaluation.config import EvalConfig
 from stages.metrics.names import GENERATION_NAMES, METRIC_NAMES, RANKING_NAMES
 from stages.reference import ReferenceConfig
@@ -95,14 +94,14 @@ class PipelineConfig(Settings):
 
     def as_yaml(self) -> str:
         """The resolved configuration as a file that can be run again."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
 
     def without_secrets(self) -> str:
         """The same for a folder that others may read; where something was left out, its first line says so."""
         document = self.model_dump(mode="json")
         shown = redacted(document)
         head = "" if shown == document else f"# Put back what is {REDACTED} before this is run again.\n"
-        return head + str(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
+        return head + dump_yaml(shown)
 
 
 def load_config(

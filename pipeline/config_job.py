@@ -5,13 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel
 
 from pipeline.config import read_config
 from pipeline.config_schema import config_schema
 from pipeline.redaction import redacted
-from pipeline.yaml_source import KeyPath, Origins, parse_scalar
+from pipeline.yaml_source import KeyPath, Origins, dump_yaml, parse_scalar
 from stages.job import JobReport
 
 What = Literal["show", "schema"]
@@ -84,7 +83,7 @@ def _lines(value: Any, key: str, origins: dict[str, str], depth: int) -> Iterato
 
 def flow(value: Any) -> str:
     """A value in one line, which the configuration's own reader takes for the same value."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False)
+    text = dump_yaml(value, default_flow_style=True, width=float("inf"))
     text = text.strip().removesuffix("\n...")
     same = "\n" not in text and " #" not in text and parse_scalar(text, "") == value
     return text if same else json.dumps(value, ensure_ascii=False)

@@ -50,8 +50,19 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in (*_NUMBERS, "tag:yaml.org,2002:timestamp")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-for _tag, _pattern in _NUMBERS.items():
-    _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})$"), list("-+0123456789."))
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML, which also quotes a text that `_Loader` would take for a number, such as a run called 12e5."""
+
+
+for _class in (_Loader, _Dumper):
+    for _tag, _pattern in _NUMBERS.items():
+        _class.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})$"), list("-+0123456789."))
+
+
+def dump_yaml(document: Any, **style: Any) -> str:
+    """A document in the order of its keys, which `load_yaml` takes for the same; `style` is that of PyYAML."""
+    return str(yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **style))
 
 
 def load_yaml(file: Path) -> tuple[dict[str, Any], Origins]:

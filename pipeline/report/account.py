@@ -22,6 +22,7 @@ from pipeline.report.content import (
 from pipeline.report.material import Material
 from pipeline.report.numbers import count, interval, number, percent, share, signed
 from pipeline.version import __version__
+from pipeline.yaml_source import dump_yaml
 
 _GENERATED = (
     ("tokens, mean", "generation_length"),
@@ -201,7 +202,7 @@ def identity_section(material: Material) -> Section:
     ]
     rows: list[list[Text]] = [[label, Code(value)] for label, value in facts if value is not None]
     blocks: list[Block] = [Table([Column("", "text"), Column("", "text")], rows)]
-    settings = yaml.safe_dump({"eval": redacted(material.settings)}, sort_keys=False, allow_unicode=True)
+    settings = dump_yaml({"eval": redacted(material.settings)})
     passages = [Passage("of this evaluation", Data(settings))] if material.settings else []
     if material.configuration is not None:
         passages.append(Passage("config.yaml, as it was begun", Data(_redacted_yaml(material.configuration))))
@@ -216,7 +217,7 @@ def _redacted_yaml(text: str) -> str:
         document = yaml.safe_load(text)
     except yaml.YAMLError:
         return "(not YAML)"
-    return yaml.safe_dump(redacted(document), sort_keys=False, allow_unicode=True)
+    return dump_yaml(redacted(document))
 
 
 def _many(n: int, what: str) -> str:
