@@ -51,6 +51,7 @@ _Loader.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
+
 class _Dumper(yaml.SafeDumper):
     """PyYAML, which also quotes a text that `_Loader` would take for a number, such as a run called 12e5."""
 

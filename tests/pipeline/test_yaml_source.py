@@ -6,8 +6,27 @@ import yaml
 from data.errors import ConfigError
 from pipeline.yaml_source import dump_yaml, load_yaml
 
-TEXTS = ("12e5", "5e-7", "1e3", ".5", "+7", "-0", "0123", "0x1f", "1_000", "12:30", "2026-11-27", "yes", "null", "~", "",
-         "a: b", "a #b", "# c", "- d", "two\nlines", " e ", "'", "*f", "&g", "!h", "\u2028", "naïve", "1.", "-.inf", ".NaN")  # fmt: skip
+TEXTS = (
+    *("12e5", "5e-7", "1e3", ".5", "1.", "+7", "-0", "0123", "0x1f", "1_000", "-.inf", ".NaN", "12:30", "2026-11-27"),
+    *(
+        "yes",
+        "null",
+        "~",
+        "",
+        "a: b",
+        "a #b",
+        "# c",
+        "- d",
+        "two\nlines",
+        " e ",
+        "'",
+        "*f",
+        "&g",
+        "!h",
+        "\u2028",
+        "naïve",
+    ),
+)
 VALUES = (0, -3, 1e-7, 5e-07, 1e22, 0.1, float("inf"), True, None, [], {}, [1, {"a": ["12e5"]}])
 
 
