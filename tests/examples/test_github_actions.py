@@ -14,6 +14,7 @@ from tests.examples.conftest import EXAMPLES
 from tests.examples.workflow import Workflow
 
 NIGHTLY = EXAMPLES / "github-actions" / "nightly.yml"
+JOBS = ["precompute-ref", "train", "eval"]
 
 
 @pytest.fixture
@@ -56,23 +57,42 @@ def test_a_job_that_fails_is_the_last_one(workflow):
     assert workflow.run() == {"precompute-ref": 3, "train": "skipped", "eval": "skipped"}
 
 
-def test_an_interrupted_job_goes_on(workflow, tmp_path):
-    """A `pipeline` that is interrupted twice in each job, and then three times."""
-    stub = tmp_path / "stub" / "pipeline"
-    stub.parent.mkdir()
-    stub.write_text(
+@pytest.fixture
+def stub(workflow, tmp_path):
+    """A `pipeline` that writes down its calls and is interrupted $ALLOWED times in each job, or fails in one."""
+    program = tmp_path / "stub" / "pipeline"
+    program.parent.mkdir()
+    program.write_text(
         "#!/bin/sh\n"
         'mkdir -p work; echo "$1" >> work/calls\n'
+        '[ "$1" != "$FAILS" ] || exit 4\n'
         '[ "$(grep -c "$1" work/calls)" -gt "$ALLOWED" ] || exit 75\n'
     )
-    stub.chmod(0o755)
-    workflow.environment |= {"PATH": f"{stub.parent}:{os.environ['PATH']}", "ALLOWED": "2"}
+    program.chmod(0o755)
+    workflow.environment |= {"PATH": f"{program.parent}:{os.environ['PATH']}", "ALLOWED": "2", "FAILS": ""}
     (workflow.repository / "work/latest/eval").mkdir(parents=True)
     (workflow.repository / "work/latest/eval/report.html").touch()
-    assert workflow.run() == {"precompute-ref": 0, "train": 0, "eval": 0}
-    workflow.environment["ALLOWED"] = "20"
-    shutil.rmtree(workflow.kept / "cache")
-    assert workflow.run(night=2) == {"precompute-ref": 75, "train": "skipped", "eval": "skipped"}
+    return workflow
+
+
+def test_an_interrupted_job_goes_on(stub):
+    """Twice in each job, and not for ever."""
+    assert stub.run() == {"precompute-ref": 0, "train": 0, "eval": 0}
+    stub.environment["ALLOWED"] = "20"
+    shutil.rmtree(stub.kept / "cache")
+    assert stub.run(night=2) == {"precompute-ref": 75, "train": "skipped", "eval": "skipped"}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_what_was_done_is_kept_wherever_the_night_ends(stub, job):
+    """The next one goes on from the work folder as that job left it."""
+    stub.environment |= {"FAILS": job, "ALLOWED": "0"}
+    place = JOBS.index(job)
+    assert stub.run() == dict(zip(JOBS, [0] * place + [4] + ["skipped"] * (2 - place), strict=True))
+    assert (stub.kept / "cache/work-1-1/calls").read_text().split() == JOBS[: place + 1]
+    stub.environment["FAILS"] = ""
+    assert set(stub.run(night=2).values()) == {0}
+    assert (stub.kept / "cache/work-2-1/calls").read_text().split() == [*JOBS[: place + 1], *JOBS]
 
 
 def with_the_store_on_s3(text):

@@ -16,6 +16,11 @@ import yaml
 
 KNOWN_JOB_KEYS = {"needs", "runs-on", "timeout-minutes", "steps"}
 KNOWN_STEP_KEYS = {"name", "uses", "with", "run", "if"}
+STEP_RUNS = {
+    "success()": lambda well: well,
+    "always()": lambda well: True,
+    "failure() || cancelled()": lambda well: not well,
+}
 
 
 @dataclass
@@ -52,8 +57,7 @@ class Workflow:
         code = 0
         for step in steps:
             assert set(step) <= KNOWN_STEP_KEYS
-            assert step.get("if", "success() || failure()") == "success() || failure()"
-            if code and "if" not in step:
+            if not STEP_RUNS[step.get("if", "success()")](code == 0):
                 continue
             if "uses" in step:
                 options = {key: self.expand(value) for key, value in step.get("with", {}).items()}
@@ -94,7 +98,7 @@ class Workflow:
                 shutil.copytree(folder / options["path"], self.kept / "cache" / options["key"], symlinks=True)
             case "actions/cache/restore":
                 if cached:
-                    shutil.copytree(cached[-1], folder / options["path"], symlinks=True)
+                    shutil.copytree(cached[-1], folder / options["path"], symlinks=True, dirs_exist_ok=True)
             case _:
                 raise AssertionError(f"{action} is not known here")
 
