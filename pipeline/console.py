@@ -41,10 +41,27 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
         super().emit(record)
 
 
+class _Once(logging.Filter):
+    """Lets a warning through once a command, though every job of a chain has reason to give it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        message = record.getMessage()
+        is_new = message not in self._said
+        self._said.add(message)
+        return is_new
+
+
 def set_up_logging(verbosity: int) -> None:
     """The one place where logging is configured: -1 warnings only, 0 decisions too, 1 and more debugging."""
     handler: logging.Handler = _StderrHandler() if json_lines() is None else JsonHandler()
     handler.setFormatter(_Formatter("%(message)s"))
+    handler.addFilter(_Once())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

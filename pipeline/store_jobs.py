@@ -11,6 +11,7 @@ from data.schema import both_sides
 from data.store.compaction import find_merges
 from data.store.reference_store import ReferenceStore
 from data.store.references import stored_references
+from pipeline.eval_job import evaluation_of
 from pipeline.inputs import Inputs
 from pipeline.ledger import read, totals
 from pipeline.redaction import redacted
@@ -36,8 +37,12 @@ def run_status(inputs: Inputs) -> JobReport:
     run, _ = inputs.run(bound, prepared.splits, start.policy_id)
     if document["reference"]["pairs_missing"] and inputs.config.train.reads_reference:
         document["next"] = "pipeline precompute-ref"
+    elif not run.is_trained:
+        document["next"] = "pipeline train"
     else:
-        document["next"] = "pipeline eval" if run.is_trained else "pipeline train"
+        free = inputs.config.eval.reference_free
+        evaluation = evaluation_of(inputs, bound, run, prepared, read_store=False, reference_free=free)
+        document["next"] = "pipeline eval" if evaluation.pairs and evaluation.earlier() is None else None
     document["ledger"] = totals(read(inputs.workspace.ledger), datetime.now(UTC))
     document["runs"] = run_list(inputs.workspace)
     return JobReport("status", run=run.path.name, pairs=document["reference"]["pairs_wanted"], details=document)

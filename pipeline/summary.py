@@ -86,7 +86,7 @@ def _status(document: dict[str, Any]) -> str:
         )
         lines.append(f"  {other['name']} ({other['id'][:12]}): {what}")
     lines += [*told_ledger(document["ledger"]), *told_runs(document["runs"])]
-    return "\n".join([*lines, f"next: {document['next']}"])
+    return "\n".join([*lines, f"next: {document['next'] or 'nothing, all of it is done'}"])
 
 
 def _verified(document: dict[str, Any]) -> str:

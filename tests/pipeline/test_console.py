@@ -1,8 +1,10 @@
-"""Text from data files can do nothing to a terminal or a CI log."""
+"""Text from data files can do nothing to a terminal or a CI log; nothing is said twice."""
+
+import logging
 
 import pytest
 
-from pipeline.console import printable
+from pipeline.console import printable, set_up_logging
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,19 @@ def test_nothing_but_text_comes_out(text, safe):
 
 def test_a_line_of_ten_megabytes_is_cut():
     assert len(printable("x" * 10_000_000)) < 5000
+
+
+def test_a_warning_is_given_once_a_command(capsys):
+    """Each job of a chain looks at the same data; what is no warning may come again."""
+    root = logging.getLogger()
+    handlers, logger = root.handlers[:], logging.getLogger("pipeline.some")
+    try:
+        for _ in range(2):  # commands
+            set_up_logging(0)
+            for number in (1, 2, 1):
+                logger.warning("%d rows rejected", number)
+                logger.info("a decision")
+    finally:
+        root.handlers[:] = handlers
+    said = ["warning: 1 rows rejected", "a decision", "warning: 2 rows rejected", "a decision", "a decision"]
+    assert capsys.readouterr().err.splitlines() == said * 2

@@ -28,6 +28,9 @@ def test_it_follows_the_jobs_and_changes_nothing(work):
     work.run("train", "train.epochs=1")
     assert work.run("status", "--dry-run", "train.epochs=1")["next"] == "pipeline eval"
     assert work.run("status", "--dry-run", "train.epochs=2")["next"] == "pipeline train"
+    work.run("eval", "train.epochs=1")
+    assert work.run("status", "--dry-run", "train.epochs=1")["next"] is None
+    assert work.run("status", "--dry-run", "train.epochs=1", "eval.reference_free=true")["next"] == "pipeline eval"
 
 
 def test_the_marginal_cost_of_a_night_stands_beside_that_of_all(work):
