@@ -14,6 +14,7 @@ from stages.objectives.terms import Term
 from stages.objectives.weighting import length_desensitized, wpo_weights
 from stages.policy_sums import PolicySums, Side
 from stages.reference_rows import ReferenceLogps
+from stages.scoring.transfer import on_device
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class PairLosses:
             assert policy.chosen.alignment is not None and policy.rejected.alignment is not None
             losses = losses * wpo_weights(policy.chosen.alignment, policy.rejected.alignment)
         if any(pair.weight != 1 for pair in pairs):
-            losses = losses * losses.new_tensor([pair.weight for pair in pairs])
+            losses = losses * _like(losses, [pair.weight for pair in pairs])
         return losses
 
     @cached_property
@@ -51,10 +52,10 @@ class PairLosses:
             ref_chosen=ref_chosen,
             ref_rejected=ref_rejected,
             chosen_logps=whole,
-            chosen_tokens=whole.new_tensor([pair.chosen.n_scored for pair in pairs]),
-            rejected_tokens=whole.new_tensor([pair.rejected.n_scored for pair in pairs]),
+            chosen_tokens=_like(whole, [pair.chosen.n_scored for pair in pairs]),
+            rejected_tokens=_like(whole, [pair.rejected.n_scored for pair in pairs]),
             chosen_tokens_per_pair=chosen_tokens_per_pair,
-            m=whole.new_tensor([pair.margin for pair in pairs]) if any(pair.margin for pair in pairs) else 0.0,
+            m=_like(whole, [pair.margin for pair in pairs]) if any(pair.margin for pair in pairs) else 0.0,
             divergence=self.config.f_divergence_type,
             divergence_alpha=self.config.f_alpha_divergence_coef,
         )
@@ -68,7 +69,7 @@ class PairLosses:
         return self._weighed(self._side(*chosen, like)), self._weighed(self._side(*rejected, like))
 
     def _side(self, whole: Sequence[float], shared: Sequence[float | None], like: Tensor) -> Side:
-        return Side(like.new_tensor(whole), None if self.config.ld_alpha is None else like.new_tensor(shared))
+        return Side(_like(like, whole), None if self.config.ld_alpha is None else _like(like, shared))
 
     def _weighed(self, side: Side) -> Tensor:
         """The sum with the weights that LD-DPO gives to tokens."""
@@ -81,3 +82,7 @@ class PairLosses:
 def mean_chosen_tokens(pairs: Sequence[TokenPair]) -> float:
     """Scored tokens of chosen a pair."""
     return sum(pair.chosen.n_scored for pair in pairs) / len(pairs)
+
+
+def _like(tensor: Tensor, values: Sequence[float | None]) -> Tensor:
+    return on_device(values, tensor.device, tensor.dtype)

@@ -12,6 +12,7 @@ from stages.metrics.pairwise import PairScores
 from stages.objectives.config import ObjectiveConfig
 from stages.reference_rows import ReferenceLogps
 from stages.scoring.scorer import Batch, Scorer, prefix_sums
+from stages.scoring.transfer import on_device
 from stages.units import prefix_sums as kept_prefix_sums
 
 
@@ -109,7 +110,7 @@ def _shared_tokens(pair: TokenPair) -> int:
 
 
 def _tensor(places: Sequence[int], like: Tensor) -> Tensor:
-    return torch.tensor(places, device=like.device)
+    return on_device(places, like.device)
 
 
 def _double(values: Sequence[float | None] | None) -> Tensor | None:

@@ -5,13 +5,13 @@ Pairs are committed in units; a unit that was interrupted leaves nothing behind,
 """
 
 import logging
-import time
-from collections.abc import Collection, Sequence
+from collections import ChainMap
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from data.errors import Interrupted, PipelineError, StoreError, out_of_memory
+from data.errors import PipelineError, StoreError
 from data.schema import Response, TokenPair, both_sides, unique_responses
 from data.store.parts import BadLogps
 from data.store.reference_store import ReferenceStore, StoreConfig, TokenLogps
@@ -20,7 +20,7 @@ from data.tokens.token_pairs import TokenPairs
 from stages.causes import why_missing
 from stages.costs import seconds_spared
 from stages.drift import check_drift
-from stages.job import Bar, Control, JobReport, Laps
+from stages.job import Bar, Control, JobReport
 from stages.model_files import unreachable
 from stages.reference import BoundReference
 from stages.scoring.config import Numerics
@@ -88,8 +88,7 @@ def precompute_ref(
     report.pairs_scored = report.responses_scored = 0
     try:
         with control.bar(_label(job.shard), report.pairs, stored=report.pairs_stored_before) as bar:
-            for unit in cut_units(todo.missing, job.config.unit_pairs):
-                _add_unit(unit, todo.known, job, scorer, report, control, bar)
+            _add_units(job, todo, scorer, report, control, bar)
     finally:
         _keep_cost(job, report, began, scorer)
     return report
@@ -164,70 +163,51 @@ def _label(shard: Shard) -> str:
     return "reference" if shard.count == 1 else f"reference {shard}"
 
 
-def _add_unit(
-    unit: list[TokenPair],
-    known: dict[str, TokenLogps],
+def _add_units(
+    job: Precomputation, todo: Outstanding, scorer: "Scorer | None", report: JobReport, control: Control, bar: Bar
+) -> None:
+    """Score what is unknown of each unit, and commit it."""
+    scores = None
+
+    def commit(pairs: list[TokenPair], fresh: dict[str, TokenLogps], seconds: float) -> None:
+        new = [response for response in unique_responses(pairs) if response.key in fresh]
+        _commit(pairs, new, ChainMap(fresh, todo.known), job, scorer)
+        report.pairs_scored += len(pairs)
+        report.responses_scored += len(new)
+        report.tokens += sum(map(len, new))
+        report.seconds += seconds
+
+    for pairs in cut_units(todo.missing, job.config.unit_pairs):
+        responses = unknown_responses(pairs, todo.known)
+        if scorer is None or not responses:
+            commit(pairs, {}, 0.0)
+            bar.advance(len(pairs), 0)
+            continue
+        if scores is None:
+            from stages.unit_scores import UnitScores
+
+            scores = UnitScores(scorer, control, bar, lambda unit: commit(unit.pairs, unit.logps, unit.seconds))
+        scores.add(pairs, responses)
+    if scores is not None:
+        scores.finish()
+
+
+def _commit(
+    pairs: list[TokenPair],
+    new: list[Response],
+    logps: Mapping[str, TokenLogps],
     job: Precomputation,
     scorer: "Scorer | None",
-    report: JobReport,
-    control: Control,
-    bar: Bar,
 ) -> None:
-    """Score what is unknown of a unit, and commit it."""
-    responses = unknown_responses(unit, known)
-    started = time.perf_counter()
-    fresh = _score_in_memory(responses, len(unit), scorer, control, bar) if scorer is not None and responses else {}
-    seconds = time.perf_counter() - started if fresh else 0.0
-    if not fresh:
-        bar.advance(len(unit), 0)
-    logps = known | fresh
-    reused = any(response.key not in fresh for response in unique_responses(unit))
+    """Add the rows of a unit to the store: of its pairs, and of the responses that are new."""
+    stack = _stack(scorer, reused=len(new) < len(unique_responses(pairs)))
     try:
-        job.store.commit(pair_table(unit, logps), _stack(scorer, reused), response_table(responses, logps))
+        job.store.commit(pair_table(pairs, logps), stack, response_table(new, logps))
     except BadLogps as bad:
-        raise _no_logps(bad, unit, fresh) from bad
-    report.pairs_scored += len(unit)
-    report.responses_scored += len(responses)
-    report.tokens += sum(len(response) for response in responses)
-    report.seconds += seconds
+        raise _no_logps(bad, pairs, {response.key: logps[response.key] for response in new}) from bad
 
 
-def _score_in_memory(
-    responses: list[Response], n_pairs: int, scorer: "Scorer", control: Control, bar: Bar
-) -> dict[str, TokenLogps]:
-    """As `_score`; where memory runs out, all of the unit again in smaller passes: a part has one pack length."""
-    while True:
-        try:
-            return _score(responses, n_pairs, scorer, control, bar)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or not scorer.shrink(responses):
-                raise
-        logger.warning("memory ran out; going on with packs of %s tokens", scorer.stack()["pack_tokens"])
-
-
-def _score(
-    responses: list[Response], n_pairs: int, scorer: "Scorer", control: Control, bar: Bar
-) -> dict[str, TokenLogps]:
-    """Token log-probs of the responses of a unit of `n_pairs` pairs, by key."""
-    import torch
-
-    found: dict[str, TokenLogps] = {}
-    laps = Laps()
-    with torch.inference_mode():
-        for batch in scorer.plan([[response] for response in responses]):
-            if control.stop_requested():
-                raise Interrupted(
-                    "Stopped by a signal: the units that were finished are stored, the one under way was dropped. Run "
-                    "the same command again to score the rest."
-                )
-            table = scorer.token_logps(batch.responses).cpu().numpy()
-            found |= {r.key: table[i, : r.n_scored] for i, r in enumerate(batch.responses)}
-            control.worked("reference", laps.lap(), batch.n_tokens)
-            bar.advance(n_pairs * len(batch.responses) / len(responses), batch.n_tokens)
-    return found
-
-
-def _stack(scorer: "Scorer | None", reused: bool) -> dict[str, str]:
+def _stack(scorer: "Scorer | None", *, reused: bool) -> dict[str, str]:
     """What scored a unit; values that were there before may have been scored by anything."""
     stack = {} if scorer is None else scorer.stack()
     return stack | {"reused": "some"} if reused else stack

@@ -8,6 +8,7 @@ import torch
 
 from data.schema import Response
 from stages.scoring.attention.contract import PackAttention
+from stages.scoring.transfer import on_device
 
 # Lengths are rounded up to this. Matrix products of a few rows take another path than those of many, and elementwise
 # functions treat the end of an array that does not fill a vector differently: either would change last bits.
@@ -57,11 +58,11 @@ def make_layout(
     targets = [response.ids[part] for response, part in zip(responses, scored, strict=True)]
 
     def moved(*parts: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
+        return on_device(np.concatenate(parts).astype(np.int64), device)
 
     return Layout(
-        torch.from_numpy(input_ids).to(device),
-        None if position_ids is None else torch.from_numpy(position_ids).to(device),
+        on_device(input_ids, device),
+        None if position_ids is None else on_device(position_ids, device),
         attention,
         moved(*positions, np.zeros(missing)),
         moved(*targets, np.zeros(missing)),

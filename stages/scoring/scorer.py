@@ -26,6 +26,7 @@ from stages.scoring.model import check_vocabulary, device_name, load_model
 from stages.scoring.output_layer import find_output_layer, with_weights_of
 from stages.scoring.packs import lay_out_pack, plan_packs
 from stages.scoring.rows import lay_out_rows, plan_rows
+from stages.scoring.transfer import on_device
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,11 @@ class Scorer:
         """`packs` or `rows`: what of the back-end belongs to a reference's identity."""
         return "rows" if self.backend == "rows" else "packs"
 
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether a score is only asked for when it is returned, and computed while the program goes on."""
+        return self.model.device.type == "cuda"
+
     def stack(self) -> dict[str, str]:
         """What made the scores, kept with them as provenance: versions, device, back-end, pack length."""
         return {
@@ -132,7 +138,7 @@ class Scorer:
         """The same, and the mean over a response's tokens of log pi_t - log sum_v pi_v^2 (WPO): (N,), detached."""
         tokens, collisions = self._tables(responses, collisions=True)
         assert collisions is not None
-        counts = torch.tensor([response.n_scored for response in responses], device=tokens.device)
+        counts = on_device([response.n_scored for response in responses], tokens.device)
         return tokens, prefix_sums(tokens.detach() - collisions)[:, -1] / counts
 
     def _tables(self, responses: Sequence[Response], *, collisions: bool) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -13,6 +13,7 @@ from stages.policy_sums import PolicySums, Side, pair_scores
 from stages.processes import Processes
 from stages.reference_rows import ReferenceLogps
 from stages.scoring.scorer import Scorer
+from stages.scoring.transfer import on_device
 from stages.shares import rounds, step_shares
 from stages.training.step_losses import BatchLosses, StepLosses
 
@@ -58,7 +59,7 @@ class StepMaker:
             if not counts:
                 step.backward_nothing(batch)
                 continue
-            table[torch.tensor(batch.groups, device=table.device)] = _columns(step.backward(batch))
+            table[on_device(batch.groups, table.device)] = _columns(step.backward(batch))
             of_all = len(pairs) / n_own  # the other processes are as far
             bar.advance(len(batch.groups) * of_all, round(batch.n_tokens * of_all))
         tokens = self.processes.total(sum(batch.n_tokens for batch in own))

@@ -17,6 +17,7 @@ from stages.pair_losses import PairLosses, mean_chosen_tokens
 from stages.policy_sums import PolicySums, Side, sums_of_batch
 from stages.processes import ALONE, Processes
 from stages.scoring.scorer import Batch, Scorer
+from stages.scoring.transfer import on_device
 from stages.shares import rounds
 
 
@@ -70,7 +71,7 @@ class StepLosses:
         """The losses of the batch's pairs, and the slopes of the step's mean loss by their sums."""
         if self._whole is not None:
             losses, slopes = self._whole
-            at = torch.tensor(batch.groups, device=losses.device)
+            at = on_device(batch.groups, losses.device)
             return losses[at], _Slopes(*(slope[at] for slope in slopes.differentiable()))
         leaves = _leaves(policy)
         losses = self._losses(self._members(batch), leaves, self._chosen_tokens)
@@ -94,7 +95,7 @@ class StepLosses:
     def _joined(self, parts: Sequence[PolicySums], side: int, places: Sequence[int], processes: Processes) -> Side:
         """One side of all pairs of the step, from the batches of all processes."""
         device = self._scorer.model.device
-        at = torch.tensor(places, device=device, dtype=torch.long)
+        at = on_device(places, device, torch.long)
 
         def whole_step(name: str, asked: bool) -> Tensor | None:
             if not asked:

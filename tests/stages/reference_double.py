@@ -32,6 +32,7 @@ class DictionaryScorer:
     """Stands where a Scorer stands; counts how often each response was scored."""
 
     attention = "packs"
+    is_asynchronous = True  # the harder case: what is scored is read one batch later
 
     def __init__(self) -> None:
         self.scored: list[str] = []

@@ -111,11 +111,13 @@ CPU_MESSAGE = (
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError(CPU_MESSAGE)]
+    ("error", "behind"),
+    [(torch.OutOfMemoryError("CUDA out of memory"), True), (MemoryError(), True), (RuntimeError(CPU_MESSAGE), False)],
 )
-def test_memory_that_runs_out_means_smaller_packs_and_the_same_values(make_work, monkeypatch, error):
+def test_memory_that_runs_out_means_smaller_packs_and_the_same_values(make_work, monkeypatch, error, behind):
     golden, work = make_work(), make_work()
     golden.run("precompute-ref")
+    monkeypatch.setattr(Scorer, "is_asynchronous", behind)
     real = Scorer.token_logps
 
     def limited(scorer, responses, limit=200):

@@ -15,6 +15,7 @@ import torch
 
 from stages.scoring.attention.contract import Segment
 from stages.scoring.attention.gather import GatherPlan
+from stages.scoring.transfer import on_device
 
 BLOCK_ROWS = 128  # longer blocks waste more of the upper triangle, shorter ones more calls
 GRANULE = 16  # block shapes are multiples of this
@@ -101,7 +102,7 @@ class Places:
     def masks(self, window: int | None) -> list[torch.Tensor]:
         """For each group (n, 1, r, c): 0 where a row may read a key, -inf elsewhere."""
         if window not in self._masks:
-            self._masks[window] = [_mask(group, window).to(self._device) for group in self.groups]
+            self._masks[window] = [on_device(_mask(group, window), self._device) for group in self.groups]
         return self._masks[window]
 
 
@@ -130,10 +131,10 @@ def _group(blocks: Sequence[Block], rows: int, keys: int, padding: int) -> Group
     return Group(query_tokens, key_tokens, last_key)
 
 
-def _mask(group: Group, window: int | None) -> torch.Tensor:
+def _mask(group: Group, window: int | None) -> np.ndarray:
     last, key = group.last_key[:, None, :, None], np.arange(group.key_tokens.shape[1])
     seen = key <= last if window is None else (key <= last) & (key > last - window)
-    return torch.from_numpy(np.where(seen, np.float32(0), np.float32("-inf")))
+    return np.where(seen, np.float32(0), np.float32("-inf"))
 
 
 def _slices(parts: Sequence[np.ndarray]) -> list[slice]:

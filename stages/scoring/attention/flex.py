@@ -12,6 +12,7 @@ import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from stages.scoring.attention.contract import Segment, Terms, UnsupportedModel
+from stages.scoring.transfer import on_device
 
 SHARED = -1  # stands for the segment where a whole tree may read: a prompt, or padding, which is tree -1
 
@@ -28,9 +29,7 @@ class FlexAttention:
             segment[s.start : s.stop] = SHARED if is_prompt else number
             position[s.start : s.stop] = np.arange(s.stop - s.start) + s.prefix_stop - s.prefix_start
         position[segments[-1].stop :] = np.arange(n_tokens - segments[-1].stop)
-        self._tree, self._segment, self._position = (
-            torch.from_numpy(part).to(device) for part in (tree, segment, position)
-        )
+        self._tree, self._segment, self._position = (on_device(part, device) for part in (tree, segment, position))
         self._masks: dict[int | None, BlockMask] = {}
 
     def __call__(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, terms: Terms) -> torch.Tensor:

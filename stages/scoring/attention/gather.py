@@ -9,24 +9,26 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from stages.scoring.transfer import on_device
+
 
 class GatherPlan:
     """Which row of an (n_rows, d) matrix stands at each place of another; rows from `n_live` on are padding."""
 
     def __init__(self, index: np.ndarray, n_rows: int, n_live: int, device: torch.device) -> None:
-        self.index = torch.from_numpy(index).to(device)
+        self.index = on_device(index, device)
         self.n_sources = len(index)
         order = np.argsort(index, kind="stable")
         order = order[: np.searchsorted(index[order], n_live)]
         rows, first, counts = np.unique(index[order], return_index=True, return_counts=True)
         primary = np.full(n_rows, self.n_sources)
         primary[rows] = order[first]
-        self._primary = torch.from_numpy(primary).to(device)
+        self._primary = on_device(primary, device)
         self._further = []
         for rank in range(1, int(counts.max(initial=0))):
             more = counts > rank
             pair = (rows[more], order[first[more] + rank])
-            self._further.append(tuple(torch.from_numpy(part).to(device) for part in pair))
+            self._further.append(tuple(on_device(part, device) for part in pair))
 
     def sum_back(self, sources: torch.Tensor) -> torch.Tensor:
         """For each row the sum of its sources: (n_sources + 1, d), whose last row is zero, -> (n_rows, d).

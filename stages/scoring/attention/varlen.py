@@ -15,6 +15,7 @@ import torch
 
 from stages.scoring.attention.contract import Segment, Terms, UnsupportedModel
 from stages.scoring.attention.gather import GatherPlan, gather
+from stages.scoring.transfer import on_device
 
 
 class VarlenAttention:
@@ -67,7 +68,7 @@ def key_tokens(segments: Sequence[Segment]) -> np.ndarray:
 
 
 def _cumulative(counts: Sequence[int], device: torch.device) -> torch.Tensor:
-    return torch.tensor([0, *np.cumsum(counts)], dtype=torch.int32, device=device)
+    return on_device(np.cumsum([0, *counts]), device, torch.int32)
 
 
 def _varlen_attention() -> Any:
