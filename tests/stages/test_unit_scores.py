@@ -89,3 +89,22 @@ def test_what_was_scored_before_a_signal_is_committed(monkeypatch):
     with pytest.raises(Interrupted):
         scores.add(second, unique_responses(second))
     assert [unit.pairs for unit in committed] == [first]
+
+
+def test_where_memory_runs_out_the_unit_before_is_written_as_it_was_scored(monkeypatch):
+    """Its part says how long packs were, which is another length afterwards."""
+    device, real, calls = Device(is_asynchronous=True), Device.token_logps, iter(range(100))
+
+    def scarce(self, responses):
+        if next(calls) == 2:
+            raise MemoryError
+        return real(self, responses)
+
+    monkeypatch.setattr(Device, "token_logps", scarce)
+    monkeypatch.setattr(Device, "shrink", lambda self, _: self.events.append("halve") or True, raising=False)
+    scores, committed, _ = scores_of(device)
+    for unit in units_of(range(8)):
+        scores.add(unit, unique_responses(unit)[:3])
+    scores.finish()
+    assert "".join(event[0] for event in device.events) == "sschssc"
+    assert [keys(unit.pairs) for unit in committed] == [keys(pairs) for pairs in units_of(range(8))]
