@@ -1,8 +1,8 @@
 """A GPU that computes nothing: operations are traced on tensors that have shape, dtype and device, and no numbers.
 
-Three things can be seen so without a real one: that a whole pass is on the device, that nothing in it waits for a number
-(there is none to be had), and how numbers get there. It is torch's FakeTensorMode. A build of torch without CUDA also
-lacks what switches devices; a C++ compiler makes one that switches nothing.
+Three things can be seen so without a real one: that a whole pass is on the device, that nothing in it waits for a
+number (there is none to be had), and how numbers get there. It is torch's FakeTensorMode. A build of torch without CUDA
+also lacks what switches devices; a C++ compiler makes one that switches nothing.
 """
 
 import ctypes

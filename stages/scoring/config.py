@@ -18,6 +18,13 @@ KEPT_LOGITS = 2**26
 """Logits of a pass that are kept for the backward pass (256 MiB in fp32); of a larger one they are computed again."""
 
 
+# The head takes so many rows and words of the vocabulary at a time. On a CPU the fastest of the sizes tried
+# (docs/experiments.md; tiles of few rows are slow). On a GPU a tile is a dozen calls, and has to be worth them.
+TILE_ROWS = 2048
+TILE_TOKENS = 1024
+GPU_TILE_TOKENS = 16_384
+
+
 class ScoringConfig(Settings):
     """Section `scoring`: how sequences are put through a model."""
 

@@ -12,11 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
-from stages.scoring.config import KEPT_LOGITS
-
-# Of the sizes tried (docs/experiments.md) the fastest; tiles of few rows are slow.
-TILE_ROWS = 2048
-TILE_TOKENS = 1024  # of the vocabulary
+from stages.scoring.config import GPU_TILE_TOKENS, KEPT_LOGITS, TILE_ROWS, TILE_TOKENS
 
 
 class OutputLayer(NamedTuple):
@@ -158,11 +154,12 @@ class _Tiles:
         self._native = hidden.is_cuda and hidden.dtype != torch.float32
         self._wide_hidden = hidden if self._native else hidden.float()
         self._wide_weight = layer.weight
+        self._tokens = GPU_TILE_TOKENS if hidden.is_cuda else TILE_TOKENS
 
     def tiles(self) -> Iterator[_Tile]:
         """All tiles, always in the same order."""
-        for start in range(0, len(self._layer.weight), TILE_TOKENS):
-            tokens = slice(start, start + TILE_TOKENS)
+        for start in range(0, len(self._layer.weight), self._tokens):
+            tokens = slice(start, start + self._tokens)
             weight = self._layer.weight[tokens]
             self._wide_weight = weight if self._native else weight.float()
             for number, rows in enumerate(self.rows):

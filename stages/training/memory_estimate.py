@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from data.tokens.token_pairs import TokenPairs
-from stages.scoring.config import KEPT_LOGITS, Numerics
+from stages.scoring.config import GPU_TILE_TOKENS, KEPT_LOGITS, TILE_ROWS, TILE_TOKENS, Numerics
 from stages.training.config import TrainConfig
 from stages.training.model_sizes import BYTES, Shapes, Sizes, n_trained, read_shapes, read_sizes, weight_bytes
 from stages.training.order import steps_per_epoch
@@ -24,7 +24,6 @@ LIKE_LLAMA = ("llama", "mistral", "qwen2", "smollm3")
 # gaps of a heap that keeps what is freed (stages/scoring/allocator.py), as a share of all but the weights.
 PROGRAM, WORKSPACE, GAPS = 500_000_000, 150_000_000, 0.25
 _FP32 = 4
-_TILE = 3 * 2048 * 1024 * _FP32  # of the head, where logits are not kept: they and what is made of them
 _MOMENT_BYTES = {"adamw": 8.0, "adamw_8bit": 2 + 2 * _FP32 / 256}  # a scale a block of 256
 
 
@@ -73,7 +72,8 @@ def estimate(
         "optimiser states": int(trained * _MOMENT_BYTES[config.optim]),
         "gradients": trained * _FP32,
         "activations": kept_activations(model, batch, width, checkpointing=config.gradient_checkpointing),
-        "logits": kept_logits(model, batch) + _head_gradients(model, batch, width, trained=config.lora is None),
+        "logits": kept_logits(model, batch, on_gpu=on_gpu)
+        + _head_gradients(model, batch, width, trained=config.lora is None),
     }
     if batch.is_whole_step:  # its activations go as its gradients come
         absent = min(("gradients",), ("activations", "logits"), key=lambda names: sum(parts[name] for name in names))
@@ -119,10 +119,12 @@ def kept_activations(model: Sizes, batch: BatchSize, width: int, *, checkpointin
     return batch.tokens * (layers + norm)
 
 
-def kept_logits(model: Sizes, batch: BatchSize) -> int:
+def kept_logits(model: Sizes, batch: BatchSize, *, on_gpu: bool) -> int:
     """Bytes of the logits in fp32, or, where they are too many to be kept, of a tile and what is made of it."""
     logits = batch.scored * model.vocabulary
-    return _FP32 * logits if logits <= KEPT_LOGITS else _TILE
+    if logits <= KEPT_LOGITS:
+        return _FP32 * logits
+    return 3 * _FP32 * min(batch.scored, TILE_ROWS) * (GPU_TILE_TOKENS if on_gpu else TILE_TOKENS)
 
 
 def _head_gradients(model: Sizes, batch: BatchSize, width: int, *, trained: bool) -> int:

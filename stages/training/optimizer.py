@@ -102,9 +102,9 @@ class MasterAdamW:
 
     @torch.no_grad()
     def _write_back(self) -> None:
-        for name, parameter in self._parameters.items():
-            if self._masters[name] is not parameter:
-                parameter.copy_(self._masters[name])
+        rounded = {name: p for name, p in self._parameters.items() if self._masters[name] is not p}
+        if rounded:
+            torch._foreach_copy_(list(rounded.values()), [self._masters[name] for name in rounded])
 
 
 def _adamw(groups: list[dict[str, Any]], optim: OptimizerName) -> torch.optim.Optimizer:
