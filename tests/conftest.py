@@ -52,6 +52,27 @@ def work(tmp_path: Path, model_folder: Path) -> Work:
 
 
 @pytest.fixture(scope="session")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for PATH with `pipeline` and `torchrun` in it, which answer at once (tests/warm.py)."""
+    from tests.jobs import forked
+    from tests.warm import serve, write_commands
+
+    folder = tmp_path_factory.mktemp("bin")
+    address = folder / "server"
+    server = forked(serve, str(address))
+    try:
+        deadline = time.monotonic() + 120
+        while not address.exists():
+            assert server.is_alive() and time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.02)
+        write_commands(folder, address)
+        yield folder
+    finally:
+        server.kill()
+        server.join()
+
+
+@pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """An S3-compatible server in a process of its own, on the loopback interface; its address."""
     with socket.socket() as probe:

@@ -20,24 +20,18 @@ from pipeline.chain import Options, run_job_document
 from tests.tiny import Work
 
 _IMPORTED = (
-    "matplotlib.backends.backend_svg",
-    "pipeline.chain",
-    "pipeline.cli",
-    "pipeline.report.write",
-    "scipy.stats",
-    "stages.response_scores",
-    "stages.training.loop",
-    "stages.training.policy",
-    "stages.training.sharding",
-    "stages.training.step_zero",
-    "tests.jobs",
-    "transformers.models.llama.modeling_llama",
-)
+    "matplotlib.backends.backend_svg", "matplotlib.figure", "matplotlib.projections", "pandas", "pipeline.chain",
+    "pipeline.cli", "pipeline.report.write", "polars", "pyarrow.dataset", "pyarrow.pandas_compat", "scipy.stats",
+    "stages.precompute_ref", "stages.response_scores", "stages.training.loop", "stages.training.policy",
+    "stages.training.sharding", "stages.training.step_zero", "tests.jobs", "tests.warm", "torch._dynamo",
+    "torch.distributed.run", "transformers.convert_slow_tokenizer", "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto", "transformers.models.llama.modeling_llama",
+)  # fmt: skip
 
 
 def begin(work: Work, job: str, *settings: str, said: Path | None = None) -> BaseProcess:
     """Start a job; its exit code is the process's. `said`: a file for what it says to people on the way."""
-    return _forked(_run, work, job, settings, said)
+    return forked(_run, work, job, settings, said)
 
 
 class Command:
@@ -46,7 +40,15 @@ class Command:
     def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] = os.environ) -> None:
         self._arguments = ["pipeline", *arguments]
         self._said = Path(tempfile.mkdtemp())
-        self._process = _forked(_command, self._arguments, folder, dict(environment), self._said)
+        self._process = forked(_command, self._arguments, folder, dict(environment), self._said)
+
+    @property
+    def runs(self) -> bool:
+        return self._process.is_alive()
+
+    def send_signal(self, number: int) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
 
     def finish(self) -> "subprocess.CompletedProcess[str]":
         """Its exit code and what it said."""
@@ -59,7 +61,8 @@ class Command:
         return subprocess.CompletedProcess(self._arguments, self._process.exitcode, out, err)
 
 
-def _forked(function: Callable[..., None], *arguments: Any) -> BaseProcess:
+def forked(function: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """A call in a process of its own, under way."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(_IMPORTED))
     process = context.Process(target=function, args=arguments)

@@ -1,7 +1,6 @@
-"""The gradient of a step, by as many processes as torchrun starts: `torchrun -m tests.processes FILE` writes it."""
+"""The gradient of a step, by as many processes as torchrun starts: `torchrun --no-python gradients FILE` writes it."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,7 +66,7 @@ def step_of(case: str, processes: Processes, *, sharded: bool) -> tuple[StepResu
     return result, {n: g.full_tensor() if isinstance(g, DTensor) else g for n, g in gradients.items()}
 
 
-def main(file: Path) -> None:
+def main() -> None:
     found = {}
     with working_together(shard_of(None), 60, "test") as processes:
         for sharded in (False, True):
@@ -76,8 +75,4 @@ def main(file: Path) -> None:
                 found |= {f"{sharded}/{case}/{name}": gradient for name, gradient in gradients.items()}
                 found[f"{sharded}/{case}/losses"] = torch.tensor(result.losses, dtype=torch.float64)
         if processes.is_first:
-            save_file(found, file)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+            save_file(found, sys.argv[1])

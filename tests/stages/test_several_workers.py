@@ -1,31 +1,22 @@
 """Any number of workers, none of which knows of another, gives the rows of one."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
-from tests.tiny import ROOT
+from tests.jobs import Command
+from tests.torchrun import finish, start
 
-
-def torchrun(work, n, *settings):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(n), "--no-python"]
-    command += [sys.executable, "-m", "pipeline", "precompute-ref", "--config", str(work.config), "--json"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*command, *settings], env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+COMMAND = ("precompute-ref", "--json", "--config")
 
 
 @pytest.mark.parametrize("n", [2, 4])
-def test_torchrun_shares_the_prompts_out(work, make_work, n):
+def test_torchrun_shares_the_prompts_out(work, make_work, commands, n):
     golden = make_work()
     golden.run("precompute-ref")
-    done = torchrun(work, n)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["shard"] == f"0/{n}"  # the first worker alone prints
+    code, out, err = finish(start(commands, n, "pipeline", *COMMAND, str(work.config)))
+    assert code == 0, err
+    assert json.loads(out)["shard"] == f"0/{n}"  # the first worker alone prints
     costs = [json.loads(path.read_text()) for path in (work.root / "store").glob("*/costs/*.json")]
     assert sorted(cost["shard"] for cost in costs) == [f"{i}/{n}" for i in range(n)]
     assert sum(cost["pairs"] for cost in costs) == 40
@@ -46,15 +37,8 @@ def test_any_number_of_workers_gives_the_rows_of_one(make_work, count):
 
 def test_workers_that_start_together_and_one_that_joins_late_share_the_work(work):
     """Real processes, on a work folder in which nothing is prepared yet."""
-    command = [sys.executable, "-m", "pipeline", "precompute-ref", "--config", str(work.config), "--json"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    workers = [
-        subprocess.Popen(
-            [*command, "--shard", f"{i}/2"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        for i in range(2)
-    ]
-    documents = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
+    workers = [Command([*COMMAND, str(work.config), "--shard", f"{i}/2"], work.folder) for i in range(2)]
+    documents = [json.loads(worker.finish().stdout) for worker in workers]
     assert [document["exit_code"] for document in documents] == [0, 0]
     assert sum(document["pairs_scored"] for document in documents) == 40
     late = work.run("precompute-ref", arguments={"shard": "1/4"})

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import time
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -15,15 +16,21 @@ from safetensors.torch import load_file
 from pipeline.control import ProcessControl
 from pipeline.ledger import read
 from tests.stages.test_train import metrics, run_of, weights
-from tests.torchrun import finish, start, torchrun
+from tests.torchrun import finish, start
+from tests.warm import process_for
 
-SETTINGS = ("train.checkpoint_every=4", "train.epochs=12", "run=night", "data.dev_fraction=0.2", "train.eval_every=25")
+SETTINGS = ("train.checkpoint_every=4", "train.epochs=5", "run=night", "data.dev_fraction=0.2", "train.eval_every=12")
 
 
-def job(work, processes, name, *settings):
-    """A command of the pipeline in so many processes."""
-    options = [part for setting in (*SETTINGS, *settings) for part in ("--set", setting)]
-    return torchrun(processes, "pipeline", name, "--config", str(work.config), "--json", *options)
+@pytest.fixture(scope="module")
+def begin(commands):
+    """Starts a command of the pipeline in so many processes."""
+
+    def begin(work, processes, name, *settings):
+        options = [part for setting in (*SETTINGS, *settings) for part in ("--set", setting)]
+        return start(commands, processes, "pipeline", name, "--config", str(work.config), "--json", *options)
+
+    return begin
 
 
 def wait_for_steps(work, steps: int) -> None:
@@ -34,26 +41,23 @@ def wait_for_steps(work, steps: int) -> None:
         time.sleep(0.02)
 
 
-def process_of_rank(launcher, rank: int) -> int:
+def process_of_rank(work, rank: int) -> int:
     """The number of the process that torchrun gave this rank."""
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"\nPPid:\t{launcher.pid}\n" in (folder / "status").read_text():
-                environment = (folder / "environ").read_bytes().split(b"\0")
-                if f"RANK={rank}".encode() in environment:
-                    return int(folder.name)
-        except OSError:
-            continue
+        with suppress(OSError):
+            arguments, environment = ((folder / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
+            if str(work.config).encode() in arguments and f"RANK={rank}".encode() in environment:
+                return process_for(int(folder.name))
     raise AssertionError(f"no process of rank {rank}")
 
 
 @pytest.fixture(scope="module")
-def golden(tmp_path_factory, model_folder):
+def golden(tmp_path_factory, model_folder, begin):
     """Two processes that nobody disturbs, from the data to the verdict."""
     from tests.tiny import Work
 
     work = Work(tmp_path_factory.mktemp("golden"), model_folder)
-    code, out, err = finish(start(job(work, 2, "run")))
+    code, out, err = finish(begin(work, 2, "run"))
     assert code == 0, err
     (document,) = map(json.loads, out.splitlines())  # of the first process alone
     assert [part["job"] for part in document["jobs"]] == ["precompute-ref", "train", "eval"]
@@ -96,25 +100,25 @@ def test_two_processes_count_for_two(golden):
     assert trained["tokens"]["training"] == document["tokens"] and trained["made_by"]["device"]["processes"] == 2
 
 
-def test_a_killed_process_ends_the_others_and_costs_nothing(work, golden):
+def test_a_killed_process_ends_the_others_and_costs_nothing(work, golden, begin):
     work.run("precompute-ref", *SETTINGS)
-    launcher = start(job(work, 2, "train"))
+    launcher = begin(work, 2, "train")
     wait_for_steps(work, 10)
-    os.kill(process_of_rank(launcher, 1), signal.SIGKILL)
+    os.kill(process_of_rank(work, 1), signal.SIGKILL)
     code, _, _ = finish(launcher, 60)
     assert code != 0 and not (work.root / "runs" / "night" / "policy").exists()
-    code, out, err = finish(start(job(work, 2, "train")))
+    code, out, err = finish(begin(work, 2, "train"))
     assert code == 0, err
     assert json.loads(out)["steps_before"] >= 4
     run = work.root / "runs" / "night"
     assert weights(run) == weights(golden) and metrics(run) == metrics(golden)
 
 
-def test_a_process_that_hangs_is_not_waited_for_for_ever(work):
+def test_a_process_that_hangs_is_not_waited_for_for_ever(work, begin):
     work.run("precompute-ref", *SETTINGS)
-    launcher = start(job(work, 2, "train", "train.ddp_timeout=8", "train.epochs=1000"))
+    launcher = begin(work, 2, "train", "train.ddp_timeout=8", "train.epochs=1000")
     wait_for_steps(work, 6)
-    hung = process_of_rank(launcher, 1)
+    hung = process_of_rank(work, 1)
     os.kill(hung, signal.SIGSTOP)
     assert launcher.stdout is not None
     document = json.loads(launcher.stdout.readline())
@@ -126,10 +130,10 @@ def test_a_process_that_hangs_is_not_waited_for_for_ever(work):
     assert list((work.root / "runs" / "night" / "checkpoints").glob("step-*"))
 
 
-def test_a_sharded_run_goes_on_in_one_process_and_then_in_four(work, golden, monkeypatch):
+def test_a_sharded_run_goes_on_in_one_process_and_then_in_four(work, golden, begin, monkeypatch):
     """Two processes, one, four: what each leaves, the next takes up."""
     work.run("precompute-ref", *SETTINGS)
-    launcher = start(job(work, 2, "train", "train.fsdp=true"))
+    launcher = begin(work, 2, "train", "train.fsdp=true")
     wait_for_steps(work, 6)
     launcher.send_signal(signal.SIGTERM)
     code, out, _ = finish(launcher)
@@ -141,10 +145,10 @@ def test_a_sharded_run_goes_on_in_one_process_and_then_in_four(work, golden, mon
     reached = [
         int(step) for step in re.findall(r"after step (\d+) of", json.loads(out)["message"] + document["message"])
     ]
-    assert 6 <= reached[0] < reached[1] < 108
+    assert 6 <= reached[0] < reached[1] < len(metrics(golden))
     (newest,) = (work.root / "runs" / "night" / "checkpoints").iterdir()
     assert newest.name == f"step-{reached[1]:08d}"
-    code, out, err = finish(start(job(work, 4, "train", "train.fsdp=true")))
+    code, out, err = finish(begin(work, 4, "train", "train.fsdp=true"))
     assert code == 0, err
     assert json.loads(out)["steps_before"] == reached[1]
     run = work.root / "runs" / "night"

@@ -7,16 +7,16 @@ from safetensors.torch import load_file
 from stages.processes import ALONE
 from tests.families import relative_difference
 from tests.processes import CASES, step_of
-from tests.torchrun import finish, start, torchrun
+from tests.torchrun import finish, start
 
 
 @pytest.fixture(scope="module")
-def of_several(tmp_path_factory):
+def of_several(tmp_path_factory, commands):
     """What two and four processes found, by their number."""
     found = {}
     for n in (2, 4):
         file = tmp_path_factory.mktemp("gradients") / "found.safetensors"
-        code, _, err = finish(start(torchrun(n, "tests.processes", str(file))))
+        code, _, err = finish(start(commands, n, "gradients", str(file)))
         assert code == 0, err
         found[n] = load_file(file)
     return found
