@@ -1,39 +1,30 @@
 """Real processes and real signals: whatever ends a job, the same command finishes it as if nothing had happened."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
-from tests.tiny import ROOT, Work
+from tests.jobs import Command
+from tests.tiny import Work
 
 LONG = ("--set", "train.epochs=4", "--set", "train.pairs_per_step=2", "--set", "train.checkpoint_every=5")
 TIMES = {"tokens_per_second", "peak_memory_bytes"}
 
 
 def start(work, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *arguments, "-c", str(work.config), "--json"],
-        cwd=work.folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Command([*arguments, "-c", str(work.config), "--json"], work.folder)
 
 
 def wait_for_steps(work, n, process):
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.runs:
         for file in work.root.glob("runs/*/metrics.jsonl"):
             if file.read_text().count("\n") >= n:
                 return
         time.sleep(0.01)
-    raise AssertionError(f"no {n} steps: {process.communicate()}")
+    raise AssertionError(f"no {n} steps: {process.finish()}")
 
 
 def outcome(work):
@@ -58,15 +49,14 @@ def test_training_goes_on_exactly_after_a_signal(work, golden):
     process = start(work, "train", *LONG)
     wait_for_steps(work, 23, process)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 75, err
-    document = json.loads(out)
+    stopped = process.finish()
+    assert stopped.returncode == 75, stopped.stderr
+    document = json.loads(stopped.stdout)
     assert document["status"] == "interrupted" and document["exit_code"] == 75
-    assert "saving and stopping" in err
-    resumed = start(work, "train", *LONG)
-    out, err = resumed.communicate(timeout=120)
-    assert resumed.returncode == 0, err
-    assert json.loads(out)["steps_before"] >= 20
+    assert "saving and stopping" in stopped.stderr
+    resumed = start(work, "train", *LONG).finish()
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["steps_before"] >= 20
     assert outcome(work) == golden
 
 
@@ -76,7 +66,6 @@ def test_a_second_signal_ends_the_process_at_once_with_a_valid_state(work, golde
     wait_for_steps(work, 12, process)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode in (130, 75)  # 75 where the first was served before the second came
+    assert process.finish().returncode in (130, 75)  # 75 where the first was served before the second came
     assert work.command("train", "-c", str(work.config), *LONG).returncode == 0
     assert outcome(work) == golden

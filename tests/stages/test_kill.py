@@ -1,17 +1,14 @@
 """SIGKILL at seeded random moments of a real scoring process: it converges to the rows of one that never died."""
 
-import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
-from tests.jobs import begin
-from tests.tiny import ROOT, Work, example_rows, write_jsonl
+from tests.jobs import Command, begin
+from tests.tiny import Work, example_rows, write_jsonl
 
 PAIRS, SETTING = 240, "store.unit_pairs=2"
 
@@ -67,12 +64,11 @@ def test_sigkill_leaves_a_lock_that_the_next_job_can_take(make_work):
     """The lock on preparing pairs goes with its process."""
     work = make_work()
     write_jsonl(work.data, example_rows(20_000))
-    command = [sys.executable, "-m", "pipeline", "validate", "--config", str(work.config)]
-    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    process = Command(["validate", "--config", str(work.config)], work.folder)
     deadline = time.monotonic() + 60
     while not (work.root / "pairs" / "lock").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process.send_signal(signal.SIGKILL)
+    assert process.finish().returncode == -signal.SIGKILL
     write_jsonl(work.data, example_rows(10))
     assert work.run("validate")["pairs"] == 10

@@ -1,15 +1,13 @@
 """Defects seen in the best-known peer's cache of reference log-probs (TRL 1.16.0), and what happens here instead."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import polars as pl
 import pytest
 
-from tests.tiny import ROOT, example_rows, write_jsonl
+from tests.jobs import Command
+from tests.tiny import example_rows, write_jsonl
 
 
 def test_another_learning_rate_scores_nothing(work):
@@ -54,12 +52,8 @@ def test_rows_are_known_again_by_another_process_whatever_they_came_in(work):
 
 def test_two_processes_at_once_finish_the_same_work(work):
     """There: two processes that score the same rows at the same time crash."""
-    command = [sys.executable, "-m", "pipeline", "precompute-ref", "--config", str(work.config), "--json"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    both = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
-    ]
-    assert [json.loads(process.communicate(timeout=120)[0])["exit_code"] for process in both] == [0, 0]
+    both = [Command(["precompute-ref", "--config", str(work.config), "--json"], work.folder) for _ in range(2)]
+    assert [json.loads(process.finish().stdout)["exit_code"] for process in both] == [0, 0]
     assert work.stored_rows()["pair_key"].n_unique() == 40
     assert work.run("verify")["exit_code"] == 0
 

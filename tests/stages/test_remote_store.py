@@ -1,16 +1,14 @@
 """The same guarantees for a store on S3: a real server, real requests, real processes."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import s3fs
 
 from data.store.reference_store import ReferenceStore
 from data.store.storage import open_storage
-from tests.tiny import ROOT, example_rows, write_jsonl
+from tests.jobs import Command
+from tests.tiny import example_rows, write_jsonl
 
 
 @pytest.fixture
@@ -62,14 +60,12 @@ def test_a_damaged_object_stops_training_and_is_set_aside_and_scored_again(work,
     assert not any("/quarantine/" in path for path in objects(url))
 
 
-def test_workers_at_once_write_one_set_of_rows(make_work, url):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+def test_workers_at_once_write_one_set_of_rows(make_work, url, tmp_path):
     workers = []
     for shard in ("0/2", "1/2", "0/1"):  # the third does the work of both
-        command = [sys.executable, "-m", "pipeline", "precompute-ref", "--config", str(make_work().config), "--json"]
-        command += ["--set", url, "--shard", shard]
-        workers.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
-    documents = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
+        command = ["precompute-ref", "--json", "--config", str(make_work().config), "--set", url, "--shard", shard]
+        workers.append(Command(command, tmp_path))
+    documents = [json.loads(worker.finish().stdout) for worker in workers]
     assert [document["exit_code"] for document in documents] == [0, 0, 0]
     store = ReferenceStore(open_storage(url.partition("=")[2]), documents[0]["reference_id"])
     assert store.rows().height == 40

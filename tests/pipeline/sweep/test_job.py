@@ -1,10 +1,7 @@
 """The sweep on tiny models: the runs of single jobs, made once, whoever is interrupted, shares them out or fails."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,8 @@ import numpy as np
 import pytest
 
 from data.pairs.splits import SPLITS, group_number, split_of
-from tests.tiny import ROOT, Work, example_rows
+from tests.jobs import Command
+from tests.tiny import Work, example_rows
 
 DATA = ("data.dev_fraction=0.2", "train.epochs=1")
 GRID = (*DATA, "sweep.beta=[0.05, 0.5]", "sweep.seed=[0, 1]")
@@ -107,17 +105,14 @@ def test_shards_come_to_the_same_as_one(work, swept):
 
 
 def test_a_sweep_that_was_interrupted_trains_nothing_twice(work, swept):
-    command = [sys.executable, "-m", "pipeline", "sweep", "-c", str(work.config), "--json", *options(GRID)]
-    process = subprocess.Popen(
-        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = Command(["sweep", "-c", str(work.config), "--json", *options(GRID)], work.folder)
     deadline = time.monotonic() + 60
-    while len(weights(work)) < 2 and process.poll() is None and time.monotonic() < deadline:
+    while len(weights(work)) < 2 and process.runs and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 75, err
-    stopped = json.loads(out)
+    done = process.finish()
+    assert done.returncode == 75, done.stderr
+    stopped = json.loads(done.stdout)
     assert stopped["status"] == "interrupted" and "Run the same command again" in stopped["message"]
     made = weights(work)
     assert 2 <= len(made) < 4
