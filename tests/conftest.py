@@ -21,6 +21,7 @@ from uuid import uuid4
 import pytest
 
 import pipeline  # noqa: F401 - puts our own `stages` and `data` first
+from pipeline.svg import can_draw
 from tests.tiny import Work, build_tokenizer, save_model
 
 LONGEST = (
@@ -33,6 +34,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that take long come first, so that no process is left with one of them at the end."""
     place = {name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_figures() -> Iterator[None]:
+    """Reports as where matplotlib is not installed: to draw takes longer than to evaluate. Other processes draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.report.figures.can_draw", lambda: False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def figures() -> Iterator[None]:
+    """For tests of what is drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.report.figures.can_draw", can_draw)
+        yield
 
 
 @pytest.fixture(scope="session")
