@@ -69,8 +69,8 @@ class Inputs:
         """What all jobs compute with, given how the reference is stored."""
         scoring = self.config.scoring
         attention = bound.attention if bound.settled and bound.own else None
-        reference = self.config.reference
-        return Numerics(reference.dtype, scoring.backend, scoring.pack_tokens, attention, reference.quantization)
+        dtype, quantization = self.config.reference.dtype, self.config.reference.quantization
+        return Numerics(dtype, scoring.backend, scoring.pack_tokens, attention, quantization, scoring.compile)
 
     def store(self, bound: BoundReference) -> ReferenceStore:
         """Its rows."""

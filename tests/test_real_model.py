@@ -60,6 +60,17 @@ def test_fp32_sums_equal_the_naive_computation(pairs):
     torch.testing.assert_close(ours.double(), naive, atol=2e-4, rtol=0)
 
 
+def test_compiled_layers_give_the_same_sums(pairs):
+    """By torch's own compiler, whatever the lengths of packs."""
+    responses = [response for pair in pairs for response in (pair.chosen, pair.rejected)]
+    plain, compiled = (
+        load_scorer(MODEL, Numerics("float32", "auto", 2048, compile=compile_), responses) for compile_ in (False, True)
+    )
+    with torch.inference_mode():
+        for part in (responses[:6], responses[:2], responses[6:]):
+            torch.testing.assert_close(compiled.logps(part), plain.logps(part), atol=1e-3, rtol=1e-5)
+
+
 def test_bf16_sums_lie_near_the_fp32_sums(pairs):
     """The whole model in bf16 costs about half a nat a sequence; a bf16 head or a wrong mask would cost far more."""
     responses = [response for pair in pairs for response in (pair.chosen, pair.rejected)]

@@ -39,7 +39,7 @@ _OTHERWISE = ("segments",)
 # Distance of a pack's hidden states from those of plain rows, as a share of their norm: the median over the tokens of a
 # response (a single token may be turned far by bf16 rounding alone), at worst over the responses. The demo's model in
 # bf16 shows 3 % where packs are right; what packs get wrong shows as tens of per cent (test_backends.py).
-_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.15}
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.15}
 
 Forward = Callable[[Layout], torch.Tensor]
 """Hidden states (B, T, D) of a layout."""
@@ -93,8 +93,8 @@ def _try(model: PreTrainedModel, forward: Forward, maker: AttentionMaker) -> flo
     Raises:
         UnsupportedModel: it is too large, or the model does not attend through the registered function in every layer.
     """
-    responses = _probe_responses(model)
-    plain = _scored_states(forward, [lay_out_rows([response], model.device) for response in responses])
+    responses = probe_responses(model)
+    plain = scored_states(forward, [lay_out_rows([response], model.device) for response in responses])
     register()
     model.set_attn_implementation(NAME)
     if model.config._attn_implementation != NAME:
@@ -102,7 +102,7 @@ def _try(model: PreTrainedModel, forward: Forward, maker: AttentionMaker) -> flo
     counting = _Counting(maker)
     layout = lay_out_pack(responses, counting, model.device, token_multiple())
     try:
-        packed = _scored_states(forward, [layout])
+        packed = scored_states(forward, [layout])
     except UnsupportedModel:
         raise
     except Exception as problem:  # a model's own code, given arguments that its authors may not have thought of
@@ -112,7 +112,7 @@ def _try(model: PreTrainedModel, forward: Forward, maker: AttentionMaker) -> flo
         raise UnsupportedModel(f"{counting.calls} of its {n_layers} layers attend through the common interface")
     errors = (packed - plain).norm(dim=1) / plain.norm(dim=1)
     error = max(float(part.median()) for part in errors.split([response.n_scored for response in responses]))
-    if not error <= _TOLERANCE[model.dtype]:
+    if not error <= TOLERANCE[model.dtype]:
         raise UnsupportedModel(f"packs differ from plain rows by {error:.1e} of their norm")
     return error
 
@@ -134,13 +134,13 @@ class _Counting:
         return counted
 
 
-def _scored_states(forward: Forward, layouts: list[Layout]) -> torch.Tensor:
+def scored_states(forward: Forward, layouts: list[Layout]) -> torch.Tensor:
     """Hidden states that predict the scored tokens, response by response: (M, D) fp32."""
     states = [forward(layout).flatten(0, 1)[layout.positions[: len(layout.owners)]] for layout in layouts]
     return torch.cat(states).float()
 
 
-def _probe_responses(model: PreTrainedModel) -> list[Response]:
+def probe_responses(model: PreTrainedModel) -> list[Response]:
     """Two prompts with two responses each, of unlike lengths, out of tokens from the whole vocabulary."""
     generator = np.random.default_rng(0)
     n_tokens = vocabulary_rows(model)

@@ -32,11 +32,14 @@ class ScoringConfig(Settings):
     """How attention is computed: `auto` takes the fastest that gives this model right values, and says which."""
     pack_tokens: int = Field(default=2048, ge=1)
     """Most tokens in one forward pass (of packs: before the last few of padding); a longer pair is scored alone."""
+    compile: bool = False
+    """Compile the layers (torch.compile), bar their attention: fewer and larger kernels after a minute at the start.
+    Scores move in their last bits, so the step-0 check allows for that; values that are stored stay valid."""
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """One policy for reference and policy, scoring and training: compute dtype, back-end and size of a pass.
+    """One policy for reference and policy, scoring and training: compute dtype, back-end, size of a pass, compilation.
 
     `attention` is how the stored reference was scored; None before anything is stored.
     """
@@ -46,6 +49,7 @@ class Numerics:
     pack_tokens: int
     attention: Attention | None = None
     quantization: Quantization | None = None
+    compile: bool = False
 
 
 def same_stack(one: Mapping[str, str], other: Mapping[str, str]) -> bool:

@@ -107,6 +107,12 @@ def check_vocabulary(model: PreTrainedModel, responses: Iterable[Response]) -> N
             )
 
 
+def repeated_layers(model: Any) -> list[torch.nn.Module]:
+    """The repeated layers, as the model itself names them; of some models none."""
+    names = set(model._no_split_modules or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
 def vocabulary_rows(model: PreTrainedModel) -> int:
     """Number of tokens that the model has an embedding for."""
     weight = model.get_input_embeddings().weight

@@ -15,9 +15,10 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from data.errors import ConfigError
 from data.schema import Response
 from stages.scoring.attention.registered import NAME
-from stages.scoring.backends import ATTENTIONS, choose_backend
+from stages.scoring.backends import ATTENTIONS, choose_backend, probe_responses
 from stages.scoring.bf16_products import fast_bf16_products
 from stages.scoring.config import Attention, Backend, Numerics, same_stack
 from stages.scoring.head import TokenScores, logits_collisions, logits_logps, token_scores
@@ -57,7 +58,7 @@ def load_scorer(folder: Path, numerics: Numerics, responses: Iterable[Response])
 def scorer_of(model: PreTrainedModel, numerics: Numerics, responses: Iterable[Response]) -> "Scorer":
     """The same for a loaded model."""
     check_vocabulary(model, responses)
-    return Scorer(model, numerics.pack_tokens, numerics.backend, numerics.attention)
+    return Scorer(model, numerics.pack_tokens, numerics.backend, numerics.attention, compiled=numerics.compile)
 
 
 class Scorer:
@@ -67,7 +68,13 @@ class Scorer:
     """
 
     def __init__(
-        self, model: PreTrainedModel, pack_tokens: int, backend: Backend = "auto", attention: Attention | None = None
+        self,
+        model: PreTrainedModel,
+        pack_tokens: int,
+        backend: Backend = "auto",
+        attention: Attention | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
         assert model.config._attn_implementation != NAME, "this model has a scorer already"
         self.model = model
@@ -78,6 +85,9 @@ class Scorer:
             logger.info("%s is scored by its own logits: they are more than its output layer", type(model).__name__)
         self.backend = choose_backend(model, self._hidden_states, backend, attention)
         self.network = _Network(model, self._scored_tokens)
+        self._compiled = compiled
+        if compiled:
+            self._compile()
 
     @property
     def attention(self) -> Attention:
@@ -97,12 +107,14 @@ class Scorer:
             "device": device_name(),
             "backend": self.backend,
             "pack_tokens": str(self._pack_tokens),
+            **({"compile": "layers"} if self._compiled else {}),
         }
 
     def reproduces(self, stack: Mapping[str, str]) -> bool:
         """Whether values that were scored under `stack` should come out of this scorer bit for bit."""
-        # Promised for no GPU before it has been seen on one.
-        return self.attention == "packs" and self.model.device.type == "cpu" and same_stack(stack, self.stack())
+        # Promised for no GPU before it has been seen on one. Compiled layers round otherwise for gradients.
+        exact = self.attention == "packs" and self.model.device.type == "cpu" and not self._compiled
+        return exact and same_stack(stack, self.stack())
 
     def shrink(self, responses: Sequence[Response]) -> bool:
         """Score in passes of half the size from now on; False where each of these responses is alone in one already."""
@@ -147,6 +159,16 @@ class Scorer:
         table, squares = (None if values is None else _table(values, layout) for values in scores)
         assert table is not None
         return table, squares
+
+    def _compile(self) -> None:
+        if self.backend == "rows":
+            raise ConfigError(
+                f"scoring.compile: {type(self.model).__name__} is scored in rows, of too many shapes to compile. "
+                "Set scoring.compile: false."
+            )
+        from stages.scoring.compiled import compile_layers  # and the compiler with it
+
+        compile_layers(self.model, self._hidden_states, self._lay_out(probe_responses(self.model)))
 
     def _lay_out(self, responses: Sequence[Response]) -> Layout:
         device = self.model.device

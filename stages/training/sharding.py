@@ -4,8 +4,6 @@ Parts are kept in fp32, which makes them the masters; a layer's weights are gath
 for as long as it computes. Gradients are summed in fp32. So the step is that of a model which is whole.
 """
 
-from typing import Any
-
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -14,7 +12,7 @@ from transformers import PreTrainedModel
 
 from data.errors import ConfigError
 from stages.processes import Processes
-from stages.scoring.model import device
+from stages.scoring.model import device, repeated_layers
 from stages.scoring.scorer import Scorer
 
 
@@ -26,7 +24,7 @@ def shard(scorer: Scorer, processes: Processes) -> None:
     """
     mesh = init_device_mesh(device().type, (processes.size,))
     policy = MixedPrecisionPolicy(_compute_dtype(scorer.model), torch.float32, cast_forward_inputs=False)
-    for layer in _layers(scorer.model):
+    for layer in repeated_layers(scorer.model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(scorer.network, mesh=mesh, mp_policy=policy)
     for module in scorer.network.modules():
@@ -71,9 +69,3 @@ def _compute_dtype(model: PreTrainedModel) -> torch.dtype:
             "every process holds all of them."
         )
     return dtypes.pop()
-
-
-def _layers(model: Any) -> list[torch.nn.Module]:
-    """The repeated layers, as the model itself names them."""
-    names = set(model._no_split_modules or ())
-    return [module for module in model.modules() if type(module).__name__ in names]

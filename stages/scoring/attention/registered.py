@@ -15,9 +15,10 @@ from stages.scoring.attention.contract import PackAttention, Terms, UnsupportedM
 NAME = "prefix_packs"
 
 
-def register() -> None:
-    """Make the name known to transformers."""
-    AttentionInterface.register(NAME, pack_attention)
+def register(*, within_graphs: bool = True) -> None:
+    """Make the name known to transformers; unless it is `within_graphs`, torch.compile leaves the function as it is."""
+    function = pack_attention if within_graphs else torch.compiler.disable(pack_attention)  # type: ignore[no-untyped-call]
+    AttentionInterface.register(NAME, function)
     AttentionMaskInterface.register(NAME, window_marker)
 
 

@@ -1,0 +1,59 @@
+"""Layers compiled by torch (`scoring.compile`): what stands between matrix products becomes few calls, which GPUs like.
+
+Each pack has an attention plan of its own, so attention stays as it is, and a layer becomes two graphs around it.
+Layers of one kind share them. On a GPU every pack has one length and the graphs are made for it; on a CPU lengths
+differ, and the graphs leave them open.
+"""
+
+import logging
+import time
+import warnings
+
+import torch
+from transformers import PreTrainedModel
+
+from data.errors import ConfigError, one_line
+from stages.scoring.attention.registered import register
+from stages.scoring.backends import TOLERANCE, Forward, scored_states
+from stages.scoring.layout import Layout
+from stages.scoring.model import repeated_layers
+
+BACKEND = "inductor"
+
+logger = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def compile_layers(model: PreTrainedModel, forward: Forward, pack: Layout) -> None:
+    """From now on; `pack` is put through the model before and after, and has to come out alike.
+
+    Raises:
+        ConfigError: the layers cannot be told or compiled, or compute something else then.
+    """
+    layers = repeated_layers(model)
+    if not layers:
+        raise _refused(model, "transformers does not name its layers")
+    # The compiler looks whether the states between layers have gradients, which they never do.
+    warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
+    plain, started = scored_states(forward, [pack]), time.perf_counter()
+    register(within_graphs=False)
+    for layer in layers:
+        # `forward`, not the module: gradient checkpointing and FSDP2 wrap what is compiled, and are no part of it.
+        compiled = torch.compile(layer.forward, backend=BACKEND, dynamic=model.device.type != "cuda")
+        layer.forward = compiled
+    try:
+        states = scored_states(forward, [pack])
+    except Exception as problem:  # of the compiler, or of the C++ compiler that it calls
+        raise _refused(model, one_line(problem)) from problem
+    error = float(((states - plain).norm(dim=1) / plain.norm(dim=1)).median())
+    if not error <= TOLERANCE[model.dtype]:
+        raise _refused(model, f"compiled, they differ by {error:.1e} of their norm")
+    seconds = time.perf_counter() - started
+    logger.info("compiled the layers in %.0f s (they differ from plain ones by %.1e of their norm)", seconds, error)
+
+
+def _refused(model: PreTrainedModel, why: str) -> ConfigError:
+    return ConfigError(
+        f"scoring.compile: the layers of {type(model).__name__} cannot be compiled: {why.rstrip('.')}. Set "
+        "scoring.compile: false."
+    )
