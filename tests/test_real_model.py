@@ -60,6 +60,7 @@ def test_fp32_sums_equal_the_naive_computation(pairs):
     torch.testing.assert_close(ours.double(), naive, atol=2e-4, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what the compiler imports
 def test_compiled_layers_give_the_same_sums(pairs):
     """By torch's own compiler, whatever the lengths of packs."""
     responses = [response for pair in pairs for response in (pair.chosen, pair.rejected)]
