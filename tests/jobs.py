@@ -20,7 +20,7 @@ from pipeline.chain import Options, run_job_document
 from tests.tiny import Work
 
 _IMPORTED = (
-    "matplotlib.backends.backend_svg", "matplotlib.figure", "matplotlib.projections", "pandas", "pipeline.chain",
+    "matplotlib.backends.backend_svg", "matplotlib.figure", "pandas", "peft", "pipeline.chain",
     "pipeline.cli", "pipeline.report.write", "polars", "pyarrow.dataset", "pyarrow.pandas_compat", "scipy.stats",
     "stages.precompute_ref", "stages.response_scores", "stages.training.loop", "stages.training.policy",
     "stages.training.sharding", "stages.training.step_zero", "tests.jobs", "tests.warm", "torch._dynamo",

@@ -10,7 +10,7 @@ import pytest
 from tests.jobs import Command, begin
 from tests.tiny import Work, example_rows, write_jsonl
 
-PAIRS, SETTING = 240, "store.unit_pairs=2"
+PAIRS, SETTING = 120, "store.unit_pairs=2"
 
 
 def parts(work: Work) -> set[str]:
@@ -48,7 +48,7 @@ def test_killed_again_and_again_it_ends_with_the_rows_of_one_that_never_died(mak
             for path in (work.root / "store").rglob("*.parquet"):
                 path.unlink()
             continue
-        code = run_and_kill(work, before.height, chance.uniform(0.05, 0.8))
+        code = run_and_kill(work, before.height, chance.uniform(0.02, 0.4))
         died += code == -signal.SIGKILL
         assert code in (0, -signal.SIGKILL)
         assert before.join(work.stored_rows(), on="pair_key", how="anti").height == 0
