@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from data.schema import TokenPair
+from data.schema import Response, TokenPair
 from data.store.reference_store import TokenLogps
 from stages.metrics.pairwise import PairScores
 from stages.objectives.config import ObjectiveConfig
@@ -61,13 +62,20 @@ def sums_of_batch(pairs: Sequence[TokenPair], batch: Batch, scorer: Scorer, conf
     return PolicySums(side([pair.chosen.key for pair in pairs]), side([pair.rejected.key for pair in pairs]))
 
 
-def kept_scores(batch: Batch, scorer: Scorer, config: ObjectiveConfig) -> dict[str, ResponseScore]:
-    """What is kept of a batch's responses, by key, until all pairs can be put together."""
+def score_table(batch: Batch, scorer: Scorer, config: ObjectiveConfig) -> Tensor:
+    """A row for each response of a batch: alignment (or 0), then log-probs of tokens; (N, 1 + most scored) float32."""
     tokens, alignment = _scored(batch, scorer, config)
-    aligned = [None] * len(tokens) if alignment is None else alignment.tolist()
+    first = tokens.new_zeros(len(tokens)) if alignment is None else alignment
+    return torch.cat([first[:, None], tokens], dim=1)
+
+
+def kept_scores(responses: Sequence[Response], table: np.ndarray, config: ObjectiveConfig) -> dict[str, ResponseScore]:
+    """What is kept of responses, by key, until all pairs can be put together, from rows like those of `score_table`."""
     return {
-        response.key: ResponseScore(logps[: response.n_scored].copy(), value)
-        for logps, response, value in zip(tokens.cpu().numpy(), batch.responses, aligned, strict=True)
+        response.key: ResponseScore(
+            row[1 : 1 + response.n_scored].copy(), float(row[0]) if config.use_weighting else None
+        )
+        for response, row in zip(responses, table, strict=True)
     }
 
 

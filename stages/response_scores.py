@@ -5,8 +5,10 @@ how many processes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from data.schema import Response, TokenPair, unique_responses
@@ -15,10 +17,11 @@ from data.tokens.token_pairs import TokenPairs
 from stages.metrics.records import PairRecord
 from stages.objectives.config import ObjectiveConfig
 from stages.pair_losses import PairLosses, mean_chosen_tokens
-from stages.policy_sums import ResponseScore, kept_scores, pair_scores, sums_of_kept
+from stages.policy_sums import ResponseScore, kept_scores, pair_scores, score_table, sums_of_kept
 from stages.processes import ALONE, Processes
 from stages.reference_rows import ReferenceLogps
 from stages.scoring.scorer import Batch, Scorer
+from stages.scoring.transfer import ReadBehind
 from stages.shares import response_shares, rounds
 
 
@@ -38,12 +41,18 @@ def score_pairs(
     """
     responses = unique_responses(pairs)
     kept: dict[str, ResponseScore] = {}
+    reader = ReadBehind(1 if scorer.is_asynchronous else 0)
+
+    def note(batch: Batch, table: np.ndarray) -> None:
+        kept.update(kept_scores(batch.responses, table, config))
+        scored(batch)
+
     with torch.no_grad():
         for batch, own in rounds(response_shares(responses, scorer, processes.size), processes):
-            scores = kept_scores(batch, scorer, config)
+            table = score_table(batch, scorer, config)
             if own:
-                kept |= scores
-                scored(batch)
+                reader.read(table, partial(note, batch))
+        reader.finish()
     kept_of_all = _of_all(kept, responses, config, processes)
     keep({key: score.token_logps for key, score in kept_of_all.items()})
     return _records(pairs, reference, config, kept_of_all)
@@ -80,8 +89,4 @@ def _of_all(
             token_logps, alignment = kept[response.key]
             table[row, 0] = 0.0 if alignment is None else alignment
             table[row, 1 : 1 + len(token_logps)] = torch.from_numpy(token_logps)
-    rows = processes.add_up(table).numpy()
-    return {
-        response.key: ResponseScore(row[1 : 1 + response.n_scored], float(row[0]) if config.use_weighting else None)
-        for response, row in zip(responses, rows, strict=True)
-    }
+    return kept_scores(responses, processes.add_up(table).numpy(), config)
