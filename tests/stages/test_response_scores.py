@@ -13,7 +13,7 @@ from tests.tiny import build_model
 
 @pytest.mark.parametrize("settings", [{}, {"use_weighting": True}, {"ld_alpha": 0.3}], ids=str)
 def test_records_are_the_same_whether_tables_are_read_at_once_or_later(monkeypatch, settings):
-    pairs, scorer = TokenPairs.of(make_pairs(range(12))), Scorer(build_model(), 48)
+    pairs, scorer = TokenPairs.of(make_pairs(range(12))), Scorer(build_model(), 24)
     reference = {pair.key: ReferenceLogps(-3.0, -4.0, chosen_shared=-1.0, rejected_shared=-2.0) for pair in pairs}
     found = []
     for is_asynchronous in (False, True):
