@@ -7,7 +7,7 @@ checks run with the back-ends that it has.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -138,15 +138,11 @@ def eight_bits(device: str) -> Iterator[Check]:
 
 
 def compiled(device: str) -> Iterator[Check]:
-    """The compiled model beside the plain one, where that can be configured."""
-    if "compile" not in {field.name for field in fields(Numerics)}:
-        return
-    pairs = some_pairs(device)
-    settings: Any = {"compile": True}
-    plain = scorer(device)
+    """The compiled model beside the plain one."""
+    pairs, plain = some_pairs(device), scorer(device)
     fast = scorer_of(
         random_model(SHAPES["toy"], DTYPE[device], device, initializer_range=SPREAD),
-        replace(Numerics(DTYPE[device], "auto", PACK[device]), **settings),
+        Numerics(DTYPE[device], "auto", PACK[device], compile=True),
         (),
     )
     (sums, gradient), (fast_sums, fast_gradient) = scored(plain, pairs), scored(fast, pairs)

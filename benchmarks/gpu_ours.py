@@ -94,7 +94,8 @@ def our_scorer(cell: Cell, seed: int = 0) -> Scorer:
 def numerics(cell: Cell) -> Numerics:
     """As the contender's name says; otherwise the defaults."""
     backend: Backend = next((name for name in BACKENDS if name in cell.parts()), "auto")
-    return Numerics(cell.dtype, backend, cell.number("p") or ScoringConfig().pack_tokens)
+    pack_tokens = cell.number("p") or ScoringConfig().pack_tokens
+    return Numerics(cell.dtype, backend, pack_tokens, compile="compile" in cell.parts())
 
 
 def trainer_of(

@@ -5,7 +5,7 @@ one another. A contender's name says what it is: who, and then in any order
 
     ours   p4096 (packs of so many tokens)  flex rows segments varlen (scoring.backend)  separate (each response has a
            prompt of its own: packs without shared prefixes)  memory (the reference beside the policy, scored in each
-           step)  8bit (train.optim: adamw_8bit)  checkpointing
+           step)  8bit (train.optim: adamw_8bit)  checkpointing  compile (scoring.compile)
     trl    default  best (rows grouped by length, no gradient checkpointing)  sorted (scoring: rows by length)
            bs16 (pairs a batch)  bf16weights (else fp32 weights under autocast)  memory (the reference beside the
            policy)  8bit
@@ -19,8 +19,9 @@ from typing import Any
 
 from gpu_lengths import MIXES, draw_lengths
 from gpu_models import SHAPES
+from stages.scoring.config import ScoringConfig
 
-OURS = re.compile(r"ours(-(p\d+|flex|rows|segments|varlen|separate|memory|8bit|checkpointing))*")
+OURS = re.compile(r"ours(-(p\d+|flex|rows|segments|varlen|separate|memory|8bit|checkpointing|compile))*")
 TRL = re.compile(r"trl-(default|best)(-(bs\d+|sorted|bf16weights|memory|8bit))*")
 PARAMETERS = {name: shape.body + shape.head_size for name, shape in SHAPES.items()}
 SPEED = {"cuda": 250e12, "cpu": 2e9}  # useful operations a second that a cell is made large enough for
@@ -74,7 +75,7 @@ def plan(device: str, models: Iterable[str] | None, rounds: int) -> list[Cell]:
         if not any(row[1] == name for row in rows):
             rows += [(task, name, mix, EVERYTHING[task]) for mix in MIXES for task in ("scoring", "training")]
     cells = [cell for number in range(1, rounds + 1) for row in rows for cell in _cells(device, number, *row)]
-    return list(dict.fromkeys(cells))
+    return [cell for cell in dict.fromkeys(cells) if cell.number("p") != ScoringConfig().pack_tokens]  # that is `ours`
 
 
 def _cells(device: str, number: int, task: str, model: str, mix: str, contenders: str) -> Iterator[Cell]:
@@ -110,7 +111,7 @@ _BEST = "trl-best-bs8 trl-best-bs8-bf16weights trl-best-bs16"
 _SORTED = "trl-default-bs16-sorted-bf16weights trl-default-bs32-sorted-bf16weights"
 _IN_MEMORY = "ours ours-memory ours-rows ours-rows-memory trl-default-memory"
 _PACKS = "ours-p2048 ours-p4096 ours-p8192 ours-p16384 ours-p32768"
-_WAYS = "ours ours-separate ours-flex ours-rows"
+_WAYS = "ours ours-compile ours-separate ours-flex ours-rows"
 _EIGHT_BITS = (
     "ours-8bit ours-8bit-checkpointing trl-default-8bit trl-best-bs4-bf16weights-8bit trl-best-bs4-bf16weights"
 )
@@ -129,6 +130,7 @@ ROWS: list[tuple[str, str, str, str]] = [
     *(("scoring", model, "hh", f"ours trl-default {_SORTED}") for model in ("8b", "1.7b", "0.5b")),
     ("training", "1.7b", "hh", f"ours trl-default {_BEST}"),
     ("training", "0.5b", "ultrafeedback", _IN_MEMORY),
+    *((task, "0.5b", "ultrafeedback", "ours-compile") for task in ("scoring", "training")),
     ("scoring", "1.7b", "ultrafeedback", "vllm"),
     ("scoring", "8b", "ultrafeedback", "vllm"),
     ("training", "0.5b", "hh", f"ours trl-default {_BEST}"),
