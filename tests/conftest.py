@@ -25,8 +25,10 @@ from pipeline.svg import can_draw
 from tests.tiny import Work, build_tokenizer, save_model
 
 LONGEST = (
-    "test_training_pages", "test_torchrun", "test_several_processes", "test_exact_resume", "test_kill", "test_signals",
-    "test_several_workers", "test_gating_page", "test_remote_store", "test_start", "test_gating", "test_commands",
+    "test_exact_resume", "test_train", "test_compiled", "test_training_pages", "test_torchrun",
+    "test_several_processes", "test_gating", "test_start", "test_reuse", "test_commands", "test_generation",
+    "test_container", "test_part_maker", "test_remote_store", "test_training_memory", "test_several_workers",
+    "test_adapters", "test_visits", "test_evaluate",
 )  # fmt: skip
 
 
