@@ -27,9 +27,9 @@ from stages.scoring.config import Numerics
 from stages.training.config import TrainConfig
 from stages.training.memory_estimate import estimate
 
+STEPS = 4
 EVERY = 0.002  # seconds
 POINTS = 1500
-CONTENDERS = {"ours-memory": "reference in memory", "ours": "stored log-probs"}
 CARD = 141e9
 PLANS: dict[str, dict[str, Any]] = {
     "adamw": {},
@@ -88,8 +88,8 @@ def draw_timelines(folder: Path, cells: Sequence[Cell]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for cell in cells:
         lines: dict[str, list[tuple[float, int]]] = {}
-        for contender, label in CONTENDERS.items():
-            which = replace(cell, contender=contender, pairs=4 * cell.pairs_per_step)
+        for end, label in (("-memory", "reference in memory"), ("", "stored log-probs")):
+            which = replace(cell, contender=cell.contender + end, pairs=STEPS * cell.pairs_per_step)
             code, out, log = run_program([__file__, json.dumps(asdict(which))], cell.device, 2 * cell.limit)
             if code != 0:
                 raise SystemExit(f"{which.title} was not measured (exit code {code}):\n{log[-2000:]}")

@@ -45,15 +45,15 @@ def main() -> None:
     report = measure(cell, time.time())
     print(f"{cell.title}: {report['pairs']} pairs in {report['seconds']:.3f} s, profiled\n")
     print("\n".join(account(list(profiler.events()))))
-    by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    by = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
     print(profiler.key_averages().table(sort_by=by, row_limit=ROWS, max_name_column_width=70))
 
 
 def account(events: Sequence[Any]) -> Iterator[str]:
     """How long the device had nothing to do, and how often the program waited for it."""
-    kernels = [event for event in events if event.device_type == DeviceType.CUDA]
-    if kernels:
-        busy, span = busy_time((event.time_range.start, event.time_range.end) for event in kernels)
+    work = [event for event in events if event.device_type == DeviceType.CUDA and not event.is_user_annotation]
+    if work:
+        busy, span = busy_time((event.time_range.start, event.time_range.end) for event in work)
         yield f"GPU: {span / 1e6:.3f} s from its first to its last work, idle {1 - busy / span:.1%} of it"
     waits = Counter(event.name for event in events if event.name in WAITING)
     yield f"waits for the device: {', '.join(f'{name} {count}' for name, count in waits.items()) or 'none'}"
