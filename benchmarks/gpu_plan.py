@@ -112,7 +112,10 @@ _SORTED = "trl-default-bs16-sorted-bf16weights trl-default-bs32-sorted-bf16weigh
 _IN_MEMORY = "ours ours-memory ours-rows ours-rows-memory trl-default-memory"
 _PACKS = "ours-p2048 ours-p4096 ours-p8192 ours-p16384 ours-p32768"
 _WAYS = "ours ours-compile ours-separate ours-flex ours-rows"
-_EIGHT_BITS = "ours-8bit ours-8bit-checkpointing ours-8bit-memory trl-default-8bit trl-best-bs4-bf16weights-8bit trl-best-bs4-bf16weights"
+_EIGHT_BITS = (
+    "ours-8bit ours-8bit-checkpointing ours-8bit-memory "
+    "trl-default-8bit trl-best-bs4-bf16weights-8bit trl-best-bs4-bf16weights"
+)
 
 ROWS: list[tuple[str, str, str, str]] = [
     *(("scoring", model, "ultrafeedback", f"ours trl-default {_SORTED}") for model in ("0.5b", "8b")),

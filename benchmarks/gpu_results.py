@@ -99,6 +99,11 @@ def is_ours(contender: str) -> bool:
     return "ours" in parts and not parts & {"separate", "memory", "rows", "flex", "segments"}
 
 
+def is_default_trl(contender: str) -> bool:
+    """TRL as it comes, with 8-bit moments where nothing else fits; the reference precomputed."""
+    return contender in ("trl-default", "trl-default-8bit")
+
+
 def is_tuned_trl(contender: str) -> bool:
-    """TRL in a setting of its own, with the reference precomputed."""
-    return contender.startswith("trl-") and contender != "trl-default" and "memory" not in contender.split("-")
+    """TRL in any other setting, the reference precomputed."""
+    return contender.startswith("trl-") and not is_default_trl(contender) and "memory" not in contender.split("-")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpu_results import Result, Results, is_ours, is_tuned_trl
+from gpu_results import Result, Results, is_default_trl, is_ours, is_tuned_trl
 from gpu_targets import HOURS_COLUMNS, TARGET_COLUMNS, hours_rows, target_rows
 from tables import print_rows
 
@@ -82,7 +82,7 @@ def summary_rows(results: Results) -> Iterator[list[str]]:
     """A row a task, model and mix that ours and TRL have taken part in."""
     for row in results.rows():
         ours = results.fastest(row, is_ours)
-        default = results.fastest(row, lambda name: name in ("trl-default", "trl-default-8bit"))
+        default = results.fastest(row, is_default_trl)
         best = results.fastest(row, is_tuned_trl)
         if ours is None or (default is None and best is None):
             continue

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gpu_results import Result, Results, is_ours, is_tuned_trl
+from gpu_results import Result, Results, is_default_trl, is_ours, is_tuned_trl
 
 MIX = "ultrafeedback"
 SHARES = {
@@ -34,7 +34,7 @@ def target_rows(results: Results) -> Iterator[list[str]]:
             (
                 "TRL's defaults",
                 DEFAULTS,
-                results.fastest(row, lambda name: name in ("trl-default", "trl-default-8bit")),
+                results.fastest(row, is_default_trl),
             ),
             ("TRL at its best", BEST, results.fastest(row, is_tuned_trl)),
         ):
