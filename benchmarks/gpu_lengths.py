@@ -35,7 +35,7 @@ class Mix(NamedTuple):
 
 MIXES = {
     "ultrafeedback": Mix(198, 341, 0.55, 1.84, 1.22),
-    "hh": Mix(181, 82, 0.88, 2.24, 1.52),
+    "hh": Mix(181, 82, 0.87, 2.24, 1.52),
 }
 
 
