@@ -184,7 +184,7 @@ def test_a_model_that_falls_back_keeps_its_own_attention(chosen):
 
 
 def test_the_probe_uses_tokens_from_the_whole_vocabulary():
-    responses = backends._probe_responses(build("llama"))
+    responses = backends.probe_responses(build("llama"))
     ids = np.concatenate([part for response in responses for part in (response.prompt_ids, response.ids)])
     assert ids.max() > 250 and ids.max() < 320
     assert len({response.prompt_ids.tobytes() for response in responses}) == 2
