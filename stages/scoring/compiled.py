@@ -19,6 +19,8 @@ from stages.scoring.layout import Layout
 from stages.scoring.model import repeated_layers
 
 BACKEND = "inductor"
+GRAPHS = 64
+"""Of a function, before torch gives up on it. A model needs six: its first layer and others, with gradients or not."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ def compile_layers(model: PreTrainedModel, forward: Forward, pack: Layout) -> No
         raise _refused(model, "transformers does not name its layers")
     # The compiler looks whether the states between layers have gradients, which they never do.
     warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
+    torch._dynamo.config.recompile_limit = GRAPHS
     plain, started = scored_states(forward, [pack]), time.perf_counter()
     register(within_graphs=False)
     for layer in layers:

@@ -26,6 +26,8 @@ def traced(monkeypatch):
     monkeypatch.setattr(compiled, "BACKEND", "eager")
     torch._dynamo.reset()
     counters.clear()
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        yield
 
 
 BATCHES = [random_responses(n, siblings=2, seed=n) for n in (4, 6, 10)]
@@ -72,6 +74,16 @@ def test_gradient_checkpointing_goes_around_what_is_compiled():
     checkpoint_layers(ours.model)
     found, expected = (scores_and_gradients(scorer, BATCHES[:1]) for scorer in (ours, plain))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.real  # for its twenty seconds
+def test_several_models_are_compiled_one_after_the_other():
+    """As in a sweep or a leaderboard: torch leaves what it has compiled too often as it was."""
+    for width, dtype in ((16, torch.float32), (32, torch.bfloat16), (48, torch.float32)):
+        scorer = Scorer(build_model(hidden_size=width).to(dtype), 512, compiled=True)
+        with torch.inference_mode():
+            scorer.logps(BATCHES[0])
+        scores_and_gradients(scorer, BATCHES[:1])
 
 
 def test_layers_that_compute_something_else_are_refused(monkeypatch):
