@@ -41,7 +41,7 @@ def score_pairs(
     """
     responses = unique_responses(pairs)
     kept: dict[str, ResponseScore] = {}
-    reader = ReadBehind(1 if scorer.is_asynchronous else 0)
+    reader = ReadBehind(behind=scorer.is_asynchronous)
 
     def note(batch: Batch, table: np.ndarray) -> None:
         kept.update(kept_scores(batch.responses, table, config))

@@ -38,7 +38,7 @@ class UnitScores:
 
     def __init__(self, scorer: Scorer, control: Control, bar: Bar, commit: Callable[[ScoredUnit], None]) -> None:
         self._scorer, self._control, self._bar, self._commit = scorer, control, bar, commit
-        self._reader = ReadBehind(1 if scorer.is_asynchronous else 0)
+        self._reader = ReadBehind(behind=scorer.is_asynchronous)
         self._laps = Laps()
 
     def add(self, pairs: list[TokenPair], responses: list[Response]) -> None:
@@ -88,5 +88,3 @@ class UnitScores:
         self._bar.advance(len(unit.pairs) * len(batch.responses) / len(unit.responses), batch.n_tokens)
         if len(unit.logps) == len(unit.responses):
             self._commit(unit)
-            if self._reader.is_idle:
-                self._laps.lap()

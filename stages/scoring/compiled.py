@@ -20,7 +20,8 @@ from stages.scoring.model import repeated_layers
 
 BACKEND = "inductor"
 GRAPHS = 64
-"""Of a function, before torch gives up on it. A model needs six: its first layer and others, with gradients or not."""
+"""Of a function, before torch gives up on it; a model needs several, for its first layer and others, with gradients or
+without, and a process may have several models."""
 
 logger = logging.getLogger(__name__)
 

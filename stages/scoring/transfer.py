@@ -4,7 +4,6 @@ A plain copy to a GPU waits until everything before it is done; so planning the 
 copies are queued behind the work, from pinned memory, and results are read when the GPU has something else to do.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,36 +23,41 @@ def on_device(
 
 
 class ReadBehind:
-    """Reads tables from a device `depth` tables late, in their order, so that the device always has work."""
+    """Hands over tables of a device in their order: if `behind`, each when the next one has been asked for.
 
-    def __init__(self, depth: int) -> None:
-        self._depth = depth
-        self._asked: deque[tuple[torch.Tensor, Any, Callable[[np.ndarray], None]]] = deque()
+    So a device that works by itself always has work. One that computes a table when it is asked for it is read at once.
+    """
+
+    def __init__(self, *, behind: bool) -> None:
+        self._behind = behind
+        self._asked: tuple[torch.Tensor, Any, Callable[[np.ndarray], None]] | None = None
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything has been read."""
-        return not self._asked
+        """Whether everything has been handed over."""
+        return self._asked is None
 
     def read(self, table: torch.Tensor, then: Callable[[np.ndarray], None]) -> None:
-        """Hand the table to `then`, once `depth` others have been asked for; those from before are handed over first.
-
-        On an error of `then` the tables behind it stay, to be read by the next call.
-        """
+        """Give `then` the table, now or later; the one before it is handed over first."""
         copy, copied = table.to("cpu", non_blocking=True), None
         if table.is_cuda:
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
-        self._asked.append((copy, copied, then))
-        self._finish(self._depth)
+        before, self._asked = self._asked, (copy, copied, then)
+        _hand_over(before)
+        if not self._behind:
+            self.finish()
 
     def finish(self) -> None:
-        """Read what is left."""
-        self._finish(0)
+        """Hand over what is left."""
+        last, self._asked = self._asked, None
+        _hand_over(last)
 
-    def _finish(self, leave: int) -> None:
-        while len(self._asked) > leave:
-            copy, copied, then = self._asked.popleft()
-            if copied is not None:
-                copied.synchronize()
-            then(copy.numpy())
+
+def _hand_over(asked: tuple[torch.Tensor, Any, Callable[[np.ndarray], None]] | None) -> None:
+    if asked is None:
+        return
+    copy, copied, then = asked
+    if copied is not None:
+        copied.synchronize()
+    then(copy.numpy())

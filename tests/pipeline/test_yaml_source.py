@@ -3,7 +3,6 @@
 import pytest
 import yaml
 
-from data.errors import ConfigError
 from pipeline.yaml_source import dump_yaml, load_yaml
 
 TEXTS = (
@@ -46,9 +45,3 @@ def test_other_readers_take_a_text_for_a_text(text):
 
 def test_keys_stand_in_their_order():
     assert dump_yaml({"b": 1, "a": 2}) == "b: 1\na: 2\n"
-
-
-def test_what_is_no_yaml_is_told_with_its_line(tmp_path):
-    (tmp_path / "file.yaml").write_text("train:\n  beta: [0.1\n")
-    with pytest.raises(ConfigError, match=r"file.yaml:3: not valid YAML: .*expected ',' or '\]'"):
-        load_yaml(tmp_path / "file.yaml")

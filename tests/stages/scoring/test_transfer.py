@@ -16,27 +16,26 @@ def test_numbers_keep_their_kind_unless_another_is_asked_for():
     assert on_device([0.1], CPU, torch.float64).item() == 0.1
 
 
-@pytest.mark.parametrize("depth", [0, 1, 3])
-def test_tables_are_read_in_order_and_so_much_later(depth):
-    reader, read = ReadBehind(depth), []
+@pytest.mark.parametrize("behind", [False, True])
+def test_tables_are_read_in_order_at_once_or_one_later(behind):
+    reader, read = ReadBehind(behind=behind), []
     for number in range(5):
         reader.read(torch.tensor([number]), lambda table: read.append(int(table[0])))
-        assert read == list(range(number + 1 - depth))
-        assert reader.is_idle == (depth == 0)
+        assert read == list(range(number + 1 - behind))
+        assert reader.is_idle == (not behind)
     reader.finish()
     assert read == list(range(5)) and reader.is_idle
 
 
-def test_an_error_of_one_reading_leaves_the_tables_behind_it():
-    reader, read = ReadBehind(2), []
+def test_an_error_of_one_reading_leaves_the_table_behind_it():
+    reader, read = ReadBehind(behind=True), []
 
     def fail(_):
         raise ValueError
 
     reader.read(torch.tensor([0]), fail)
-    reader.read(torch.tensor([1]), lambda table: read.append(int(table[0])))
     with pytest.raises(ValueError):
-        reader.finish()
+        reader.read(torch.tensor([1]), lambda table: read.append(int(table[0])))
     assert not read
     reader.finish()
     assert read == [1]
