@@ -20,7 +20,7 @@ FROM scratch AS source
 COPY . /
 
 # The two targets are the same lines, but for the base and the lock file. Layers from the slow to the quick: Python,
-# the locked packages (gigabytes, the same until a lock file changes), the project itself (4 MB).
+# the locked packages (gigabytes, the same until a lock file changes), the project itself.
 FROM ${CPU_BASE} AS cpu
 # hadolint ignore=DL3008
 RUN apt-get update \
