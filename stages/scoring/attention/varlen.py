@@ -6,6 +6,7 @@ This file is the only one that knows torch.nn.attention.varlen, whose arguments 
 """
 
 import inspect
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -35,8 +36,10 @@ class VarlenAttention:
         if terms.softcap is not None or terms.sinks is not None:
             raise UnsupportedModel("varlen attention knows neither soft caps nor sinks")
         n_heads, n_key_heads = query.shape[1], key.shape[1]
+        varlen_attn = _varlen_attention()
+        options = _rule(terms, query.shape[-1]) | _extras(n_heads != n_key_heads)
         keys, values = self._gathered(key, n_heads), self._gathered(value, n_heads)
-        out = _varlen_attention()(
+        out = varlen_attn(
             query[0].transpose(0, 1)[: self._n_live].contiguous(),
             keys,
             values,
@@ -44,9 +47,7 @@ class VarlenAttention:
             self._cu_k,
             self._max_q,
             self._max_k,
-            scale=terms.scale,
-            window_size=(-1 if terms.window is None else terms.window - 1, 0),
-            **_extras(n_heads != n_key_heads),
+            **options,
         )
         padding = out.new_zeros((self._n_tokens - self._n_live, *out.shape[1:]))
         return torch.cat([out, padding])[None]
@@ -82,6 +83,15 @@ def _varlen_attention() -> Any:
 @cache
 def _parameters() -> frozenset[str]:
     return frozenset(inspect.signature(_varlen_attention()).parameters)
+
+
+def _rule(terms: Terms, width: int) -> dict[str, Any]:
+    """The scale, and that queries read what stands before them: in torch 2.10 all of it, and no scale but its own."""
+    if "window_size" in _parameters():
+        return {"scale": terms.scale, "window_size": (-1 if terms.window is None else terms.window - 1, 0)}
+    if terms.window is not None or not math.isclose(terms.scale, width**-0.5):
+        raise UnsupportedModel("varlen attention knows neither windows nor scales before torch 2.11")
+    return {"is_causal": True}
 
 
 def _extras(grouped: bool) -> dict[str, Any]:

@@ -48,25 +48,54 @@ def newer_kernel(query, key, value, *places, scale, window_size, enable_gqa=Fals
     return plain_kernel(query, key, value, *places, scale=scale, window_size=window_size)
 
 
-@pytest.fixture(params=[plain_kernel, newer_kernel], ids=["older", "newer"])
-def kernel(request, monkeypatch):
-    """The kernel of an older and of a newer torch."""
-    monkeypatch.setattr(varlen, "_varlen_attention", lambda: request.param)
-    varlen._parameters.cache_clear()
-    yield request.param
+def oldest_kernel(query, *others, is_causal=False):
+    """As torch 2.10 has it: no window, and one scale."""
+    assert is_causal
+    return plain_kernel(query, *others, scale=query.shape[-1] ** -0.5, window_size=(-1, 0))
+
+
+KERNELS = {"2.10": oldest_kernel, "2.11": plain_kernel, "2.12": newer_kernel}
+
+
+@pytest.fixture
+def torch_with(monkeypatch):
+    """Puts the kernel of a version of torch into its place."""
+
+    def put(version):
+        monkeypatch.setattr(varlen, "_varlen_attention", lambda: KERNELS[version])
+        varlen._parameters.cache_clear()
+
+    yield put
     varlen._parameters.cache_clear()
 
 
-@pytest.mark.parametrize("window", [None, 2, 7])
-@pytest.mark.parametrize("heads", [(4, 2), (4, 4)])
-def test_values_and_gradients_are_those_of_segments(kernel, random_pack, heads, window):
-    pack = random_pack(heads=heads)
-    ours, to_ours = pack.values_and_gradients(VarlenAttention, window=window)
-    theirs, to_theirs = pack.values_and_gradients(SegmentsAttention, window=window)
+def same_as_segments(pack, **terms):
+    ours, to_ours = pack.values_and_gradients(VarlenAttention, **terms)
+    theirs, to_theirs = pack.values_and_gradients(SegmentsAttention, **terms)
     assert not ours[:, pack.segments[-1].stop :].any()
     for mine, other in zip([ours, *to_ours], [theirs, *to_theirs], strict=True):
         assert mine.shape == other.shape
         assert relative_difference(mine, other) < 1e-6
+
+
+@pytest.mark.parametrize("window", [None, 2, 7])
+@pytest.mark.parametrize("heads", [(4, 2), (4, 4)])
+@pytest.mark.parametrize("version", ["2.11", "2.12"])
+def test_values_and_gradients_are_those_of_segments(torch_with, random_pack, version, heads, window):
+    torch_with(version)
+    same_as_segments(random_pack(heads=heads), window=window)
+
+
+@pytest.mark.parametrize("heads", [(4, 2), (4, 4)])
+def test_before_windows_and_scales_packs_have_neither(torch_with, random_pack, heads):
+    torch_with("2.10")
+    pack = random_pack(heads=heads)
+    usual = pack.query.shape[-1] ** -0.5
+    same_as_segments(pack, scale=usual)
+    for terms in ({"scale": usual, "window": 2}, {"scale": 1.01 * usual}):
+        with pytest.raises(UnsupportedModel) as refusal:
+            pack.values_and_gradients(VarlenAttention, **terms)
+        assert str(refusal.value) == "varlen attention knows neither windows nor scales before torch 2.11"
 
 
 def test_the_keys_of_a_segment_are_its_prefix_and_itself():
@@ -81,7 +110,7 @@ def test_what_the_kernel_is_handed(monkeypatch):
         return tensors[0]
 
     monkeypatch.setattr(varlen, "_varlen_attention", lambda: kernel)
-    monkeypatch.setattr(varlen, "_parameters", frozenset)
+    monkeypatch.setattr(varlen, "_parameters", lambda: frozenset({"scale", "window_size"}))
     query, key, value = torch.randn(3, 1, 2, 12, 8, generator=torch.Generator().manual_seed(0))
     for window, window_size in ((None, (-1, 0)), (1, (0, 0)), (8, (7, 0))):
         out = VarlenAttention(SEGMENTS, 12, CPU)(query, key, value, Terms(0.5, window))
@@ -111,7 +140,7 @@ def test_the_installed_torch_knows_every_argument(random_pack, heads, monkeypatc
     monkeypatch.setattr(varlen, "_varlen_attention", lambda: kernel)
     pack = random_pack(heads=heads)
     attention = VarlenAttention(pack.segments, pack.n_tokens, CPU)
-    attention(pack.query, pack.key, pack.value, Terms(1.0))
+    attention(pack.query, pack.key, pack.value, Terms(pack.query.shape[-1] ** -0.5))
 
 
 @pytest.mark.parametrize("terms", [{"softcap": 2.0}, {"sinks": torch.zeros(4)}])
