@@ -33,7 +33,7 @@ class ScoringConfig(Settings):
     pack_tokens: int = Field(default=2048, ge=1)
     """Most tokens in one forward pass (of packs: before the last few of padding); a longer pair is scored alone."""
     compile: bool = False
-    """Compile the layers (torch.compile), bar their attention: fewer and larger kernels, and a slower start.
+    """Compile layers and head (torch.compile), bar attention: fewer and larger kernels, and a slower start.
     Scores move in their last bits, so the step-0 check allows for that; values that are stored stay valid."""
 
 

@@ -13,6 +13,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from stages.scoring.config import GPU_TILE_TOKENS, KEPT_LOGITS, TILE_ROWS, TILE_TOKENS
+from stages.scoring.tile import PLAIN, Finish, TileFunctions
 
 
 class OutputLayer(NamedTuple):
@@ -22,14 +23,12 @@ class OutputLayer(NamedTuple):
     bias: torch.Tensor | None = None
     scale: float = 1.0
     softcap: float | None = None
+    functions: TileFunctions = PLAIN
 
-    def finish(self, logits: torch.Tensor) -> torch.Tensor:
-        """Scale and cap, in place."""
-        if self.scale != 1.0:
-            logits.mul_(self.scale)
-        if self.softcap is not None:
-            logits.div_(self.softcap).tanh_().mul_(self.softcap)
-        return logits
+    @property
+    def finish(self) -> Finish:
+        """What follows the matrix product and its bias."""
+        return Finish(self.scale, self.softcap)
 
 
 class TokenScores(NamedTuple):
@@ -82,17 +81,14 @@ class _TokenLogps(torch.autograd.Function):
         squares: list[list[torch.Tensor]] = [[] for _ in head.rows]
         kept = []
         for tile in head.tiles():
-            logits = head.logits(tile)
-            inside, columns = head.targets_in(tile)
-            chosen[tile.rows] += torch.where(inside, logits.gather(1, columns).squeeze(1), 0.0)
+            products = head.products(tile)
             if keep:
-                kept.append(logits)
-            highest = logits.amax(1, keepdim=True)
-            # Not torch.logsumexp, which makes a copy: the logits of a tile may be overwritten.
-            exps = (logits - highest if keep else logits.sub_(highest)).exp_()
-            partial[tile.row_number].append(exps.sum(1).log_().add_(highest[:, 0]))
-            if collisions:
-                squares[tile.row_number].append(exps.square_().sum(1).log_().add_(highest[:, 0], alpha=2))
+                kept.append(products)
+            sums = layer.functions.sums(products, tile.bias, tile.targets, layer.finish, collisions)
+            chosen[tile.rows] += sums.target
+            partial[tile.row_number].append(sums.log_sum)
+            if sums.log_squares is not None:
+                squares[tile.row_number].append(sums.log_squares)
         normaliser = _log_of_sums(partial)
         ctx.save_for_backward(hidden, weight, bias, targets, normaliser, *kept)
         ctx.layer = layer
@@ -111,25 +107,24 @@ class _TokenLogps(torch.autograd.Function):
         to_weight = torch.empty_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         to_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None else None
         for number, tile in enumerate(head.tiles()):
-            logits = kept[number] if kept else head.logits(tile)
-            slope = head.slope(logits)
-            logits.sub_(normaliser[tile.rows, None]).exp_()  # now p
-            inside, columns = head.targets_in(tile)
-            logits.scatter_add_(1, columns, -inside.float()[:, None])
-            logits.mul_(-gradient[tile.rows, None])
-            if slope is not None:
-                logits.mul_(slope)
-            head.add_gradients(tile, logits, to_hidden, to_weight)
+            products = kept[number] if kept else head.products(tile)
+            to_products, to_tile_bias = ctx.layer.functions.gradient(
+                products,
+                tile.bias,
+                tile.targets,
+                normaliser[tile.rows],
+                gradient[tile.rows],
+                ctx.layer.finish,
+                head.product_dtype,
+            )
+            head.add_gradients(tile, to_products, to_hidden, to_weight)
             if to_bias is not None:
-                to_bias[tile.tokens] += logits.sum(0)
+                to_bias[tile.tokens] += to_tile_bias
         return (
             None if to_hidden is None else to_hidden.to(hidden.dtype),
             None if to_weight is None else to_weight.to(weight.dtype),
             None if to_bias is None or bias is None else to_bias.to(bias.dtype),
-            None,
-            None,
-            None,
-            None,
+            *[None] * 4,
         )
 
 
@@ -142,6 +137,9 @@ class _Tile(NamedTuple):
     rows: slice
     row_number: int
     tokens: slice
+    targets: torch.Tensor
+    """As columns of the tile (rows,), or beyond it."""
+    bias: torch.Tensor | None
 
 
 class _Tiles:
@@ -152,51 +150,35 @@ class _Tiles:
         self.rows = [slice(start, start + TILE_ROWS) for start in range(0, len(hidden), TILE_ROWS)]
         # bf16 inputs multiply exactly in fp32; a GPU does that, and adds up in fp32, without converting them first.
         self._native = hidden.is_cuda and hidden.dtype != torch.float32
-        self._wide_hidden = hidden if self._native else hidden.float()
+        self.product_dtype = hidden.dtype if self._native else torch.float32
+        self._wide_hidden = hidden.to(self.product_dtype)
         self._wide_weight = layer.weight
         self._tokens = GPU_TILE_TOKENS if hidden.is_cuda else TILE_TOKENS
 
     def tiles(self) -> Iterator[_Tile]:
         """All tiles, always in the same order."""
-        for start in range(0, len(self._layer.weight), self._tokens):
+        weight, bias = self._layer.weight, self._layer.bias
+        for start in range(0, len(weight), self._tokens):
             tokens = slice(start, start + self._tokens)
-            weight = self._layer.weight[tokens]
-            self._wide_weight = weight if self._native else weight.float()
+            self._wide_weight = weight[tokens].to(self.product_dtype)
             for number, rows in enumerate(self.rows):
-                yield _Tile(rows, number, tokens)
+                part = None if bias is None else bias[tokens].float()
+                yield _Tile(rows, number, tokens, self._targets[rows] - start, part)
 
-    def logits(self, tile: _Tile) -> torch.Tensor:
-        """fp32, scaled and capped."""
+    def products(self, tile: _Tile) -> torch.Tensor:
+        """fp32."""
         hidden, weight = self._wide_hidden[tile.rows], self._wide_weight.t()
-        logits = torch.mm(hidden, weight, out_dtype=torch.float32) if self._native else torch.mm(hidden, weight)
-        if self._layer.bias is not None:
-            logits.add_(self._layer.bias[tile.tokens])
-        return self._layer.finish(logits)
-
-    def targets_in(self, tile: _Tile) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whether each row's target lies in the tile (M,), and its column there (M, 1), 0 where it does not."""
-        targets = self._targets[tile.rows] - tile.tokens.start
-        inside = (targets >= 0) & (targets < len(self._wide_weight))
-        return inside, torch.where(inside, targets, 0)[:, None]
-
-    def slope(self, logits: torch.Tensor) -> torch.Tensor | float | None:
-        """Derivative of the finished logits by the projection's, if it is not 1."""
-        scale, softcap = self._layer.scale, self._layer.softcap
-        if softcap is not None:
-            return (logits / softcap).square_().neg_().add_(1).mul_(scale)
-        return scale if scale != 1.0 else None
+        return torch.mm(hidden, weight, out_dtype=torch.float32) if self._native else torch.mm(hidden, weight)
 
     def add_gradients(
-        self, tile: _Tile, to_logits: torch.Tensor, to_hidden: torch.Tensor | None, to_weight: torch.Tensor | None
+        self, tile: _Tile, to_products: torch.Tensor, to_hidden: torch.Tensor | None, to_weight: torch.Tensor | None
     ) -> None:
-        """Add up in fp32 what the gradient of this tile's logits is worth to hidden states and weight."""
+        """Add up in fp32 what the gradient of this tile's products is worth to hidden states and weight."""
         hidden, weight = self._wide_hidden[tile.rows], self._wide_weight
-        if self._native:
-            to_logits = to_logits.to(hidden.dtype)
         if to_hidden is not None:
-            self._add_product(to_hidden[tile.rows], to_logits, weight, first=tile.tokens.start == 0)
+            self._add_product(to_hidden[tile.rows], to_products, weight, first=tile.tokens.start == 0)
         if to_weight is not None:
-            self._add_product(to_weight[tile.tokens], to_logits.t(), hidden, first=tile.row_number == 0)
+            self._add_product(to_weight[tile.tokens], to_products.t(), hidden, first=tile.row_number == 0)
 
     def _add_product(self, total: torch.Tensor, left: torch.Tensor, right: torch.Tensor, *, first: bool) -> None:
         if self._native:

@@ -37,7 +37,7 @@ def find_output_layer(model: PreTrainedModel, decoder: torch.nn.Module) -> Outpu
         return None
     if not _close(linear(hidden, head.weight, head.bias), seen["product"]):
         return None
-    return layer if _close(layer.finish(seen["output"].clone()), own) else None
+    return layer if _close(layer.finish.logits(seen["output"], None), own) else None
 
 
 def with_weights_of(model: PreTrainedModel, layer: OutputLayer) -> OutputLayer:

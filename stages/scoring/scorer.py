@@ -107,7 +107,7 @@ class Scorer:
             "device": device_name(),
             "backend": self.backend,
             "pack_tokens": str(self._pack_tokens),
-            **({"compile": "layers"} if self._compiled else {}),
+            **({"compile": "layers and head"} if self._compiled else {}),
         }
 
     def reproduces(self, stack: Mapping[str, str]) -> bool:
@@ -166,9 +166,13 @@ class Scorer:
                 f"scoring.compile: {type(self.model).__name__} is scored in rows, of too many shapes to compile. "
                 "Set scoring.compile: false."
             )
-        from stages.scoring.compiled import compile_layers  # and the compiler with it
+        from stages.scoring.compiled import compile_head, compile_layers  # and the compiler with it
 
-        compile_layers(self.model, self._hidden_states, self._lay_out(probe_responses(self.model)))
+        pack = self._lay_out(probe_responses(self.model))
+        compile_layers(self.model, self._hidden_states, pack)
+        if self._head is not None:
+            layer = with_weights_of(self.model, self._head)
+            self._head = compile_head(self.model, layer, self._hidden_states, pack)
 
     def _lay_out(self, responses: Sequence[Response]) -> Layout:
         device = self.model.device

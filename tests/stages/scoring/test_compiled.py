@@ -1,4 +1,4 @@
-"""Compiled layers: the same scores and gradients, in few graphs, whatever wraps the layers besides.
+"""Compiled layers and head: the same scores and gradients, in few graphs, whatever wraps the layers besides.
 
 The graphs are run as they are traced; what the compiler makes of them is its own business, and takes half a minute.
 """
@@ -15,6 +15,7 @@ from pipeline.control import ProcessControl
 from pipeline.inputs import Inputs
 from stages.scoring import compiled
 from stages.scoring.scorer import Scorer, scorer_of
+from stages.scoring.tile import TileFunctions, tile_sums
 from stages.training.gradient_checkpointing import checkpoint_layers
 from tests.families import build, random_responses
 from tests.tiny import build_model
@@ -64,8 +65,8 @@ def test_scores_and_gradients_are_those_of_plain_layers_in_graphs_that_layers_an
     for parameter in ours.model.parameters():
         parameter.grad = None
     torch.testing.assert_close(scores_and_gradients(ours, BATCHES), expected, rtol=1e-4, atol=1e-4)
-    assert len(first[0]) == 4 and graphs[0] == graphs[2] and graphs[3] == n_graphs() <= 12
-    assert ours.stack()["compile"] == "layers" and "compile" not in plain.stack()
+    assert len(first[0]) == 4 and graphs[0] == graphs[2] and graphs[3] == n_graphs() <= 16
+    assert ours.stack()["compile"] == "layers and head" and "compile" not in plain.stack()
     assert not ours.reproduces(ours.stack()) and plain.reproduces(plain.stack())
 
 
@@ -95,6 +96,26 @@ def test_layers_that_compute_something_else_are_refused(monkeypatch):
     monkeypatch.setattr(compiled, "BACKEND", wrong)
     refused = r"scoring.compile: the layers of LlamaForCausalLM cannot be compiled: .*they differ by .* of their norm"
     with pytest.raises(ConfigError, match=refused):
+        Scorer(build_model(), 256, compiled=True)
+
+
+def test_an_output_layer_that_computes_something_else_is_refused(monkeypatch):
+    def shifted(*of_tile):
+        sums = tile_sums(*of_tile)
+        return sums._replace(log_sum=sums.log_sum + 1e-3)
+
+    monkeypatch.setattr(compiled, "compiled", lambda _: TileFunctions(sums=shifted))
+    refused = r"scoring.compile: the output layer of LlamaForCausalLM cannot be compiled: .*differ by 1.0e-03 nats\."
+    with pytest.raises(ConfigError, match=refused):
+        Scorer(build_model(), 256, compiled=True)
+
+
+def test_a_compiler_that_fails_at_the_output_layer_is_told(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(compiled, "compiled", lambda _: TileFunctions(sums=fails))
+    with pytest.raises(ConfigError, match=r"the output layer of LlamaForCausalLM cannot be compiled: .*no C\+\+"):
         Scorer(build_model(), 256, compiled=True)
 
 

@@ -91,8 +91,8 @@ def test_logits_that_are_kept_and_logits_computed_again_give_the_same_bits(tiles
 
 def test_few_logits_are_kept_and_many_are_computed_again(monkeypatch):
     calls = []
-    compute = _Tiles.logits
-    monkeypatch.setattr(_Tiles, "logits", lambda *of_tile: calls.append(1) or compute(*of_tile))
+    compute = _Tiles.products
+    monkeypatch.setattr(_Tiles, "products", lambda *of_tile: calls.append(1) or compute(*of_tile))
     tensors, targets = inputs()
     for most, n_calls in ((M * V, 1), (M * V - 1, 2)):
         calls.clear()
@@ -151,9 +151,8 @@ def test_collisions_are_the_log_of_summed_squares_and_change_nothing_else(tiles,
         with grad:
             scores = token_scores(tensors[0], targets, OutputLayer(*tensors[1:], **finish), collisions=True)
         layer = OutputLayer(*(t.detach() for t in tensors[1:]), **finish)
-        logits = layer.finish(
-            torch.nn.functional.linear(tensors[0].detach().double(), *map(torch.Tensor.double, layer[:2]))
-        )
+        products = torch.nn.functional.linear(tensors[0].detach().double(), *map(torch.Tensor.double, layer[:2]))
+        logits = layer.finish.logits(products, None)
         exact = (2 * torch.log_softmax(logits, -1)).logsumexp(-1)
         assert scores.collisions is not None and not scores.collisions.requires_grad
         torch.testing.assert_close(scores.collisions.double(), exact, atol=1e-5, rtol=0)
@@ -176,7 +175,7 @@ def test_no_logits_are_kept_where_no_gradient_is_wanted(monkeypatch):
     """Though `needs_input_grad` of an autograd function is True under no_grad, too."""
     monkeypatch.setattr("stages.scoring.head.TILE_TOKENS", 8)
     alive, most = [], []
-    compute = _Tiles.logits
+    compute = _Tiles.products
 
     def watched(*of_tile):
         most.append(sum(reference() is not None for reference in alive))
@@ -184,7 +183,7 @@ def test_no_logits_are_kept_where_no_gradient_is_wanted(monkeypatch):
         alive.append(weakref.ref(logits))
         return logits
 
-    monkeypatch.setattr(_Tiles, "logits", watched)
+    monkeypatch.setattr(_Tiles, "products", watched)
     weight = torch.nn.Parameter(torch.randn(80, 4))
     with torch.no_grad():
         token_logps(torch.randn(5, 4), torch.arange(5), OutputLayer(weight))
