@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
+from packaging.version import Version
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from data.schema import Response
@@ -34,12 +36,12 @@ PACKED: dict[str, dict[str, Any]] = {
         "attn_logit_softcapping": 2.0,
         "final_logit_softcapping": 3.0,
         "query_pre_attn_scalar": 8,
+        "attn_implementation": "eager",  # transformers before 5.21 takes one that knows no soft caps
     },
     "gemma3_text": {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"] * 2},
     "phi3": {},
     "gpt2": {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_inner": 64, "n_positions": 512},
     "gpt_neox": {},
-    # in rows before transformers 5.24
     "gptj": {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 512, "rotary_dim": 4, "n_inner": 64},
     "olmo2": {},
     "cohere2": {"sliding_window": 8, "logit_scale": 0.5, "layer_types": ["sliding_attention", "full_attention"] * 2},
@@ -60,6 +62,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 4, "max_seq_len": 512, "expansion_ratio": 2},
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 16, "n_groups": 1, "expand": 2, "chunk_size": 16},
 }
+if Version(transformers.__version__) < Version("5.24"):  # where its attention cannot be replaced
+    ROWS["gptj"] = PACKED.pop("gptj")
 
 
 def build(family: str, seed: int = 0, **changes: Any) -> Any:

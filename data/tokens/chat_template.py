@@ -24,6 +24,7 @@ NOW = datetime(2025, 1, 1)
 """What a template's clock shows, always."""
 DEADLINE = 10.0  # seconds for the texts of one row
 MEMORY = 512 * 2**20  # bytes that templates may take beside what the process has
+_REASONING = ("reasoning_content", "thinking", "reasoning")  # the first is what most templates read
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 Span = tuple[int, int]
@@ -65,9 +66,9 @@ class ChatTemplate:
         try:
             template = self._text(arguments)
             compiled = _compiled(template)
-            shown = [message.document() for message in messages]
+            shown = [_shown(message) for message in messages]
             if not spans and not arguments and not any(message.more for message in messages):
-                # Nothing that transformers would have to clean or to rename before a template sees it.
+                # Nothing that transformers would have to clean before a template sees it.
                 text: str = compiled.render(self._plain, messages=shown, add_generation_prompt=open_turn)
                 return text, []
             texts, generated = _library().render_jinja_template(
@@ -82,6 +83,13 @@ class ChatTemplate:
         except Exception as error:  # a template raises whatever its author chose
             raise BadRow("template_failed", f"the chat template refused the row: {one_line(error)}") from error
         return texts[0], list(generated[0]) if spans else []
+
+
+def _shown(message: Message) -> dict[str, Any]:
+    """As templates read it: reasoning has the names that they know, whichever it came by."""
+    document = message.document()
+    given = [document[name] for name in _REASONING if document.get(name) is not None]
+    return {"thinking": given[0]} | document | {"reasoning_content": given[0]} if given else document
 
 
 def _library() -> Any:

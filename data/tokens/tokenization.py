@@ -184,14 +184,20 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer  # a second of import, for jobs that tokenise
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError and its backends' own classes
         if wants_its_own_code(error):
             raise ConfigError(f"The tokenizer in {folder} {OWN_CODE}") from error
-        raise ConfigError(
-            f"The folder {folder} has no tokenizer that loads: {one_line(error)} Put the model's "
-            "tokenizer files beside its weights."
-        ) from error
+        raise _no_tokenizer(folder, one_line(error)) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # of some models transformers makes one without any file
+        raise _no_tokenizer(folder, f"an empty {type(tokenizer).__name__} is all that its config.json gives.")
+    return tokenizer
+
+
+def _no_tokenizer(folder: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"The folder {folder} has no tokenizer that loads: {why} Put the model's tokenizer files beside its weights."
+    )
 
 
 def end_ids(tokenizer: Any, generation_eos: int | list[int] | None) -> list[int]:

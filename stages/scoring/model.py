@@ -55,6 +55,7 @@ def load_model(folder: Path, dtype: str, quantization: Quantization | None = Non
     if is_adapter(folder):
         load_adapter(model, folder)
     _no_padding_token(model)
+    _heed_soft_caps(model)
     model.eval()  # type: ignore[no-untyped-call]
     model.config.use_cache = False
     return model
@@ -125,6 +126,13 @@ def _no_padding_token(model: PreTrainedModel) -> None:
     embeddings: Any = model.get_input_embeddings()
     if getattr(embeddings, "padding_idx", None) is not None:
         embeddings.padding_idx = None
+
+
+def _heed_soft_caps(model: PreTrainedModel) -> None:
+    """Keep torch's own attention, which knows no soft caps, from models with some; transformers does from 5.21 on."""
+    capped = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
+    if capped and model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")
 
 
 def _check_complete(folder: Path, info: dict[str, Any]) -> None:

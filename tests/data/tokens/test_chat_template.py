@@ -91,10 +91,12 @@ def test_a_template_that_ends_leaves_no_alarm_behind(tokenizer_with):
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_reasoning_has_the_name_that_templates_know(tokenizer_with):
-    said = [*ASKED, Message("assistant", "Because.", {"reasoning": "Let me see."})]
-    text = ChatTemplate(tokenizer_with("{{ messages[1].reasoning_content }}")).render(said, {}, open_turn=False)
-    assert text == "Let me see."
+@pytest.mark.parametrize("name", ["reasoning", "thinking", "reasoning_content"])
+def test_reasoning_has_the_names_that_templates_know(tokenizer_with, name):
+    said = [*ASKED, Message("assistant", "Because.", {name: "Let me see."})]
+    template = "{% for each in messages %}{{ each.reasoning_content }}|{{ each.thinking }}|{% endfor %}"
+    text = ChatTemplate(tokenizer_with(template)).render(said, {}, open_turn=False)
+    assert text == "||Let me see.|Let me see.|"
 
 
 def test_another_thread_has_no_deadline_and_renders_all_the_same(tokenizer_with):

@@ -241,6 +241,16 @@ def test_folder_without_a_tokenizer_is_named(tmp_path):
         load_tokenizer(tmp_path)
 
 
+def test_a_folder_whose_configuration_alone_makes_a_tokenizer_has_none(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
+    with pytest.raises(ConfigError) as caught:
+        load_tokenizer(tmp_path)
+    assert str(caught.value) == (
+        f"The folder {tmp_path} has no tokenizer that loads: an empty Qwen2Tokenizer is all that its config.json "
+        "gives. Put the model's tokenizer files beside its weights."
+    )
+
+
 def test_a_response_that_would_gain_a_space_apart_from_its_prompt_is_refused(one, tokenizer_with):
     spaced = tokenizer_with(None, pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True))
     rejection = one({"prompt": "jumps o", "chosen": "ver", "rejected": "wl"}, using=spaced)

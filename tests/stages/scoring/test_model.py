@@ -7,7 +7,7 @@ from data.errors import DataError
 from stages.scoring.config import Numerics
 from stages.scoring.model import load_model
 from stages.scoring.scorer import Scorer, load_scorer
-from tests.families import make_response, random_responses
+from tests.families import build, make_response, naive_sum, random_responses
 from tests.tiny import save_model
 
 
@@ -39,6 +39,16 @@ def test_dropout_of_the_configuration_never_happens(tmp_path):
     first = scorer.logps(responses)  # with gradients, as in training
     with torch.inference_mode():
         assert torch.equal(first.detach(), scorer.logps(responses))
+
+
+def test_soft_caps_of_attention_are_never_left_out(tmp_path):
+    """Scored in rows, by the model's own attention: torch's, which transformers before 5.21 gives it, knows no caps."""
+    exact = build("gemma2", attn_implementation="eager")
+    exact.save_pretrained(tmp_path)
+    scorer, responses = Scorer(load_model(tmp_path, "float32"), 256, "rows"), random_responses(4)
+    with torch.inference_mode():
+        theirs = torch.stack([naive_sum(exact, response) for response in responses]).float()
+        torch.testing.assert_close(scorer.logps(responses), theirs, atol=1e-4, rtol=0)
 
 
 def test_a_token_beyond_the_vocabulary_is_refused_before_scoring(model_folder):
