@@ -63,12 +63,16 @@ def test_it_is_never_merged(adapter, model_folder):
     assert all(torch.equal(held[name], tensor) for name, tensor in base.items())
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft asks under an old name
 def test_the_output_layer_may_be_adapted_too(tmp_path):
+    """As peft itself loads it: transformers' own loading forgets this layer in some versions."""
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     base = save_model(tmp_path / "base", tie_word_embeddings=False)
     folder = save_adapter(tmp_path / "adapter", base, target_modules=["lm_head", "q_proj"])
-    reads_it, responses = AutoModelForCausalLM.from_pretrained(folder).eval(), random_responses(4)
+    reads_it = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder).eval()
+    responses = random_responses(4)
     theirs = [naive_sum(reads_it, response).item() for response in responses]
     assert logps(load_model(folder, "float32"), responses).numpy() == pytest.approx(np.array(theirs), abs=1e-4)
 
