@@ -96,10 +96,11 @@ dist: .venv/.dev-installed  ## dist/: the wheel and the source archive of this t
 
 .venv-oldest/.installed: pyproject.toml .venv/.dev-installed
 	@echo "installing the oldest versions into .venv-oldest (a minute, and more where they are downloaded: 3 GB)"
-	@$(BIN)/uv venv --quiet --seed --clear --python 3.11 .venv-oldest
+	@$(BIN)/uv venv --quiet --clear --python 3.11 .venv-oldest
 	@{ sed -nE 's/^s3 = \["(.*)"\].*/\1/p' pyproject.toml; printf '%s\n' $(OLDEST_S3); } > .venv-oldest/s3.txt
-	@$(BIN)/uv pip install --quiet --upgrade --python .venv-oldest --resolution lowest-direct --override .venv-oldest/s3.txt \
+	@$(BIN)/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --override .venv-oldest/s3.txt \
 	    --editable '.[dev]'
+	@$(BIN)/uv pip install --quiet --python .venv-oldest pip  # with it before, its own setuptools would stay
 	@touch $@
 
 # The folder appears whole or not at all, so one file of it can stand for it. The wheel's own dependency is a C++ build
