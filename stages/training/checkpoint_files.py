@@ -37,7 +37,8 @@ def write_tensors(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 def write_shards(folder: Path, tensors: dict[str, torch.Tensor], group: dist.ProcessGroup) -> None:
     """Write this process's parts; returns in the first process when all have been written."""
-    warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)  # torch 2.10 asks for them itself
+    if torch.__version__ < "2.11":  # compared as versions are; torch 2.10 asks for these storages itself
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)
     with _of_its_own_kind():
         save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True), process_group=group)
 
