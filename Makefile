@@ -1,7 +1,7 @@
 # What people and CI run, under one name each. Needs make and Python 3.11 or newer; everything else goes into .venv.
 #
 #   make demo PYTHON=python3.12        another Python for .venv (only counts while there is no .venv)
-#   make test ARGS="-k store -x"       options for the tool behind test, test-real and bench
+#   make test ARGS="-k store -x"       options for the tool behind test, test-oldest, test-real and bench
 #
 # Linux gets the CUDA build of torch unless pip finds a CPU build (its options --find-links or --extra-index-url, also
 # as PIP_FIND_LINKS and PIP_EXTRA_INDEX_URL in the environment, say where to look).
