@@ -74,6 +74,7 @@ def test_the_gradient_is_that_of_the_log_probs(finish):
 
 
 @pytest.mark.real  # for the compiler's seconds
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler itself
 def test_what_the_compiler_makes_of_them_agrees():
     compiled.cache_clear()
     for size in SIZES[:2]:
