@@ -49,8 +49,7 @@ def compile_layers(model: PreTrainedModel, forward: Forward, pack: Layout) -> No
     register(within_graphs=False)
     for layer in layers:
         # `forward`, not the module: gradient checkpointing and FSDP2 wrap what is compiled, and are no part of it.
-        compiled = torch.compile(layer.forward, backend=BACKEND, dynamic=model.device.type != "cuda")
-        layer.forward = compiled
+        layer.forward = torch.compile(layer.forward, backend=BACKEND, dynamic=model.device.type != "cuda")
     try:
         states = scored_states(forward, [pack])
     except Exception as problem:  # of the compiler, or of the C++ compiler that it calls
@@ -70,7 +69,7 @@ def compile_head(model: PreTrainedModel, layer: OutputLayer, forward: Forward, p
         ConfigError: it cannot be compiled, or computes something else then.
     """
     hidden, fast = forward(pack).flatten(0, 1)[pack.positions], layer._replace(functions=compiled(BACKEND))
-    plain = token_scores(hidden, pack.targets, layer).logps
+    plain, started = token_scores(hidden, pack.targets, layer).logps, time.perf_counter()
     try:
         ours = token_scores(hidden, pack.targets, fast).logps
     except Exception as problem:
@@ -78,6 +77,8 @@ def compile_head(model: PreTrainedModel, layer: OutputLayer, forward: Forward, p
     error = float((ours - plain).abs().max())
     if not error <= HEAD_TOLERANCE:
         raise _refused("output layer", model, f"compiled, log-probs differ by {error:.1e} nats")
+    seconds = time.perf_counter() - started
+    logger.info("compiled the output layer in %.0f s (log-probs differ by %.1e nats at most)", seconds, error)
     return fast
 
 

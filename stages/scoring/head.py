@@ -161,12 +161,12 @@ class _Tiles:
         for start in range(0, len(weight), self._tokens):
             tokens = slice(start, start + self._tokens)
             self._wide_weight = weight[tokens].to(self.product_dtype)
+            part = None if bias is None else bias[tokens].float()
             for number, rows in enumerate(self.rows):
-                part = None if bias is None else bias[tokens].float()
                 yield _Tile(rows, number, tokens, self._targets[rows] - start, part)
 
     def products(self, tile: _Tile) -> torch.Tensor:
-        """fp32."""
+        """(rows, tokens) float32."""
         hidden, weight = self._wide_hidden[tile.rows], self._wide_weight.t()
         return torch.mm(hidden, weight, out_dtype=torch.float32) if self._native else torch.mm(hidden, weight)
 

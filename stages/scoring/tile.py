@@ -47,8 +47,7 @@ class TileSums(NamedTuple):
 def tile_sums(products: Tensor, bias: Tensor | None, targets: Tensor, finish: Finish, collisions: bool) -> TileSums:
     """What the log-probs need of a tile; `targets` (M,) are columns of it, or beyond it."""
     logits = finish.logits(products, bias)
-    inside = (targets >= 0) & (targets < logits.shape[1])
-    columns = torch.where(inside, targets, 0)[:, None]
+    inside, columns = _inside(targets, logits.shape[1])
     target = torch.where(inside, logits.gather(1, columns).squeeze(1), 0.0)
     highest = logits.amax(1)
     # Not torch.logsumexp, which makes one more copy.
@@ -77,7 +76,7 @@ def tile_gradient(
     probabilities = (logits - normaliser[:, None]).exp_()
     to_products = _without_targets(probabilities, targets).mul_(-gradient[:, None])
     if slope is not None:
-        to_products = to_products * slope
+        to_products.mul_(slope)
     return to_products.to(dtype), None if bias is None else to_products.sum(0)
 
 
@@ -86,8 +85,14 @@ def _without_targets(probabilities: Tensor, targets: Tensor) -> Tensor:
     if torch.compiler.is_compiling():  # a scatter would be a kernel of its own
         words = torch.arange(probabilities.shape[1], device=probabilities.device)
         return torch.where(words == targets[:, None], probabilities - 1, probabilities)
-    inside = (targets >= 0) & (targets < probabilities.shape[1])
-    return probabilities.scatter_add_(1, torch.where(inside, targets, 0)[:, None], -inside.float()[:, None])
+    inside, columns = _inside(targets, probabilities.shape[1])
+    return probabilities.scatter_add_(1, columns, -inside.float()[:, None])
+
+
+def _inside(targets: Tensor, n_words: int) -> tuple[Tensor, Tensor]:
+    """Whether each row's target lies in the tile (M,), and its column there (M, 1), 0 where it does not."""
+    inside = (targets >= 0) & (targets < n_words)
+    return inside, torch.where(inside, targets, 0)[:, None]
 
 
 class TileFunctions(NamedTuple):
